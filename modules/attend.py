@@ -1,0 +1,77 @@
+"""Attend: the one class that a YAML row names; a registered block that starts as an exact identity."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modules import checks, registry
+
+WIRES = ("residual", "plain")
+
+
+class Attend(nn.Module):
+    """A row `[-1, 1, Attend, [c2, eca, {kernel_size: 3}]]`: [B, C, H, W] -> [B, C, H, W], in x's dtype.
+
+    wire "residual": y = x + gamma * (block(x) - x), gamma [C] learned from 0, so that y equals x to the bit
+    at the start (but for the sign of a zero). wire "plain": y = block(x), the block as its paper has it.
+
+    Gamma's key in the state dict is `gamma_logit_scale`: Ultralytics' `build_optimizer` keeps a parameter out
+    of weight decay if its name holds `logit_scale`, and decay would pull gamma to 0. Read it as `.gamma`.
+    """
+
+    GAMMA = "gamma_logit_scale"
+
+    def __init__(
+        self, channels: int, name: str, options: Mapping[str, Any] | None = None, wire: str = "residual"
+    ) -> None:
+        super().__init__()
+        if wire not in WIRES:
+            raise ValueError(f"Attend: wire is {wire!r}, allowed: {', '.join(WIRES)}")
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(
+                f"Attend: options of {name!r} are {options!r}, allowed: a mapping such as {{groups: 8}}"
+            )
+        self.channels = checks.integer("Attend: channels", channels)
+        self.name, self.options, self.wire = name, dict(options or {}), wire
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self._seed())
+            self.block = registry.create(name, channels, **self.options)
+        gamma = nn.Parameter(torch.zeros(channels)) if wire == "residual" else None
+        self.register_parameter(self.GAMMA, gamma)
+
+    def _seed(self) -> int:
+        """From the ambient seed and what is built; the ambient stream stays where it was."""
+        what = json.dumps([self.name, self.channels, self.options], sort_keys=True, default=str)
+        return (torch.initial_seed() + zlib.crc32(what.encode())) % 2**63
+
+    @property
+    def gamma(self) -> nn.Parameter | None:
+        """The weight [C] of the block's change, None under wire "plain"."""
+        return getattr(self, self.GAMMA)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        if not torch.jit.is_tracing() and x.shape[1] != self.channels:
+            raise ValueError(
+                f"Attend({self.name}): the map has {x.shape[1]} channels, expected {self.channels}"
+            )
+        y = self.block(x).to(x.dtype)
+        if self.gamma is None:
+            return y
+        return x + self.gamma.to(x.dtype).reshape(1, -1, 1, 1) * (y - x)
+
+    def extra_repr(self) -> str:
+        """What print(model) shows."""
+        return f"{self.channels}, {self.name}, {self.options}, wire={self.wire}"
+
+
+# A checkpoint's pickle imports this module; Ultralytics then looks the class up there to rebuild its YAML.
+if (_tasks := sys.modules.get("ultralytics.nn.tasks")) is not None:
+    _tasks.Attend = Attend  # type: ignore[attr-defined]

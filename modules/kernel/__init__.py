@@ -1,0 +1,1 @@
+"""Blocks that choose or make convolution kernels from the input, linear in H W."""

@@ -1,0 +1,59 @@
+"""S2-MLPv2 (spatial shift), Yu, Li, Cai, Sun, Li, 2021, arXiv:2108.01072."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from modules import checks
+from modules.layers import global_mean
+from modules.registry import attention
+
+
+def step(x: Tensor, axis: int, forward: bool) -> Tensor:
+    """Move [B, C, H, W] by one cell towards the end or start of an axis; the border line keeps its value."""
+    size = x.shape[axis]
+    if forward:
+        return torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)), dim=axis)
+    return torch.cat((x.narrow(axis, 1, size - 1), x.narrow(axis, size - 1, 1)), dim=axis)
+
+
+def spatial_shift(x: Tensor, first: int, second: int) -> Tensor:
+    """Channel quarters of [B, C, H, W] go +1, -1 along axis `first` and +1, -1 along `second`."""
+    a, b, c, d = x.tensor_split(4, dim=1)
+    moved = step(a, first, True), step(b, first, False), step(c, second, True), step(d, second, False)
+    return torch.cat(moved, dim=1)
+
+
+@attention("s2", paper="arXiv:2108.01072", family="kernel")
+class S2Attention(nn.Module):
+    """Three copies of the map, two of them shifted by a pixel, mixed per channel by split attention.
+
+    x1, x2, x3 = split(W1 x + b1)                         each [B, C, H, W]
+    x1 <- shift(H, W), x2 <- shift(W, H), x3 as it is     eq. 1 and 8, all cells at once
+    a = softmax over k of W4 GELU(W3 mean_HW(x1 + x2 + x3))    [B, 3, C], eq. 2, W3 and W4 without bias
+    y = W2 (a_1 x1 + a_2 x2 + a_3 x3) + b2
+
+    Where we leave the paper: eq. 2 sums over HW (its text says "averages"); a sum saturates the softmax at
+    detection sizes and overflows fp16, so it is the mean here. Algorithm 1's in-place slices smear the border
+    line over the map; the equations are followed. C not divisible by 4 is cut into nearly equal quarters.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        checks.integer("s2: channels", channels)
+        self.expand = nn.Conv2d(channels, 3 * channels, 1)
+        self.squeeze = nn.Conv2d(channels, channels, 1, bias=False)
+        self.act = nn.GELU()
+        self.select = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.softmax = nn.Softmax(dim=1)
+        self.project = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        b, c = x.shape[:2]
+        x1, x2, x3 = self.expand(x).chunk(3, dim=1)
+        x1, x2 = spatial_shift(x1, 2, 3), spatial_shift(x2, 3, 2)
+        logits = self.select(self.act(self.squeeze(global_mean(x1 + x2 + x3))))
+        a = self.softmax(logits.reshape(b, 3, c, 1, 1)).to(x1.dtype)
+        return self.project(a[:, 0] * x1 + a[:, 1] * x2 + a[:, 2] * x3)

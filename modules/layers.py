@@ -1,0 +1,72 @@
+"""Layers that several blocks share: batch norm for one value, pooling in fp32, linear resizing, attention."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d that uses the running statistics when a channel has one value (batch 1, pooled or 1x1 map).
+
+    PyTorch refuses to train on one value, whose variance is 0; papers that normalise a pooled vector fail.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+def conv_norm(
+    c1: int,
+    c2: int,
+    kernel_size: int = 1,
+    *,
+    groups: int = 1,
+    dilation: int = 1,
+    act: nn.Module | None = None,
+) -> nn.Sequential:
+    """Conv without bias, BatchNorm, activation: [B, c1, H, W] -> [B, c2, H, W]."""
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv2d(c1, c2, kernel_size, padding=padding, groups=groups, dilation=dilation, bias=False)
+    return nn.Sequential(conv, BatchNorm(c2), *([] if act is None else [act]))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype for statistics: at least fp32, since fp16 sums over H x W overflow at 65504."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def global_mean(x: Tensor) -> Tensor:
+    """Mean over H and W, summed in fp32: [B, C, H, W] -> [B, C, 1, 1]."""
+    return x.mean((2, 3), keepdim=True, dtype=wide(x.dtype)).to(x.dtype)
+
+
+def hat(position: Tensor, length: int) -> Tensor:
+    """Linear interpolation in a row of `length` values, max(0, 1 - |p - j|): [...] -> [..., length]."""
+    cells = torch.arange(length, device=position.device, dtype=position.dtype)
+    return (1 - (position.unsqueeze(-1) - cells).abs()).clamp(min=0)
+
+
+def resize(x: Tensor, h: int, w: int) -> Tensor:
+    """Bilinear resize [B, C, H, W] -> [B, C, h, w], as F.interpolate(align_corners=False).
+
+    Two matrix products: they export to ONNX with a dynamic size and have a deterministic gradient on CUDA.
+    """
+
+    def weights(n: int, m: int) -> Tensor:
+        at = torch.arange(m, device=x.device, dtype=wide(x.dtype)) + 0.5
+        return hat((at * n / m - 0.5).clamp(min=0).clamp(max=n - 1), n).to(x.dtype)
+
+    return weights(x.shape[2], h) @ x @ weights(x.shape[3], w).transpose(0, 1)
+
+
+class ScaledDotProduct(nn.Module):
+    """softmax(q k^T / sqrt(d) + bias) v as a module of its own, so that macs.py has something to count."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """q, k, v: [B, heads, N, d], bias: [B, heads, N, N] -> [B, heads, N, d]."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)

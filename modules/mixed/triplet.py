@@ -1,0 +1,47 @@
+"""Triplet attention, Misra, Nalamada, Arasanipalai, Hou, WACV 2021, arXiv:2010.03045."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from modules import checks
+from modules.layers import conv_norm
+from modules.registry import attention
+
+
+class PlaneGate(nn.Module):
+    """sigmoid(BN(Conv_k [max; mean])), max and mean over one axis (1, 2 or 3) of [B, C, H, W]."""
+
+    def __init__(self, axis: int, kernel_size: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.conv = conv_norm(2, 1, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same with size 1 at `axis`."""
+        pooled = torch.stack((x.amax(self.axis), x.mean(self.axis)), dim=1)  # [B, 2, rows, columns]
+        return self.conv(pooled).sigmoid().squeeze(1).unsqueeze(self.axis)
+
+
+@attention("triplet", paper="arXiv:2010.03045", family="mixed")
+class TripletAttention(nn.Module):
+    """Three gates, one for each pair of the axes C, H, W.
+
+    gate_a = sigmoid(BN(Conv7x7([max_a x; mean_a x])))    over the plane of the two axes other than a
+    y = x * (gate_H + gate_W + gate_C) / 3
+
+    The paper turns x so that the pooled axis comes first; pooling along it needs no copies. The plane of
+    a = W lies as C x H here, H x C there: the same kernels, transposed.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 7) -> None:
+        super().__init__()
+        checks.integer("triplet: channels", channels)
+        checks.odd("triplet: kernel_size", kernel_size)
+        self.gates = nn.ModuleList([PlaneGate(axis, kernel_size) for axis in (2, 3, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        cw, ch, hw = (gate(x).to(x.dtype) for gate in self.gates)
+        return x * ((cw + ch + hw) / 3)

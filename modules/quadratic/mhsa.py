@@ -1,0 +1,69 @@
+"""BoTNet, Srinivas, Lin, Parmar, Shlens, Abbeel, Vaswani, CVPR 2021, arXiv:2101.11605."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from modules import checks
+from modules.layers import ScaledDotProduct, hat, wide
+from modules.registry import attention
+
+
+class RelativePosition(nn.Module):
+    """Vectors R[j - i] [d] for the offsets along one axis, learned at one length, stretched to others."""
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2 * length - 1, dim) * dim**-0.5)
+
+    def forward(self, n: int) -> Tensor:
+        """Length n -> [n, n, d], [i, j] is R[j - i]: the table read linearly, its ends at -(n-1), n-1."""
+        table = self.table
+        at = torch.arange(n, device=table.device, dtype=wide(table.dtype))
+        centre = (table.shape[0] - 1) // 2
+        position = (at - at[:, None]) * centre / at[-1:].clamp(
+            min=1
+        ) + centre  # exact integers at the reference
+        return hat(position, table.shape[0]).to(table.dtype) @ table
+
+
+@attention("mhsa", paper="arXiv:2101.11605", family="quadratic", cost="quadratic")
+class MHSA(nn.Module):
+    """Every pixel attends to every pixel, with content and relative position.
+
+    q, k, v = Conv1x1 x                                   each [B, heads, HW, d], no bias, d = C / heads
+    l_ij = q_i . (k_j + Rh[row j - row i] + Rw[column j - column i]) / sqrt(d)    fig. 4
+    y_i = sum_j softmax_j(l_ij) v_j                       [B, C, H, W]
+
+    The paper's tables have 2H-1 and 2W-1 entries for its one map size; here they belong to a map of
+    `feat_size` pixels a side (20: stride 32 at 640 pixels) and are resized linearly to any other. Heads: the
+    largest divisor of C up to `num_heads`.
+    """
+
+    def __init__(self, channels: int, num_heads: int = 4, feat_size: int = 20) -> None:
+        super().__init__()
+        c = checks.integer("mhsa: channels", channels)
+        self.num_heads = checks.divisor(c, checks.integer("mhsa: num_heads", num_heads))
+        feat_size = checks.integer("mhsa: feat_size", feat_size)
+        self.qkv = nn.Conv2d(c, 3 * c, 1, bias=False)
+        nn.init.trunc_normal_(self.qkv.weight, std=c**-0.5)
+        self.rows = RelativePosition(feat_size, c // self.num_heads)
+        self.columns = RelativePosition(feat_size, c // self.num_heads)
+        self.attend = ScaledDotProduct()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, H, W]."""
+        b, c, h, w = x.shape
+        d = c // self.num_heads
+        q, k, v = self.qkv(x).reshape(b, 3, self.num_heads, d, h * w).transpose(-1, -2).unbind(1)
+        bias = self.position_logits((q * d**-0.5).reshape(b, self.num_heads, h, w, d))
+        y = self.attend(q, k, v, bias.to(q.dtype))
+        return y.transpose(-1, -2).reshape(b, c, h, w)
+
+    def position_logits(self, q: Tensor) -> Tensor:
+        """q: [B, heads, H, W, d] -> [B, heads, HW, HW], q_i . (Rh + Rw)."""
+        b, heads, h, w, _ = q.shape
+        along_h = q @ self.rows(h).transpose(1, 2)  # [B, heads, H, W, H]
+        along_w = (q.transpose(2, 3) @ self.columns(w).transpose(1, 2)).transpose(2, 3)  # [B, heads, H, W, W]
+        return (along_h.unsqueeze(-1) + along_w.unsqueeze(-2)).reshape(b, heads, h * w, h * w)

@@ -1,0 +1,1 @@
+"""Blocks that attend inside patches or windows of the map."""

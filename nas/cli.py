@@ -1,0 +1,212 @@
+"""Goes in: the command line. Comes out: one call a command; errors of the input as one message and exit status 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.errors import InputError
+from search_spaces import SpaceError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Find which attention block to add to a YOLO detector, and where, on your own data.",
+)
+modules_app = typer.Typer(help="The attention blocks: list them, look at one, check your own.")
+app.add_typer(modules_app, name="modules")
+
+Args = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Ultralytics' training arguments, e.g. imgsz=320 batch=32"),
+]
+Sites = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SITE=BLOCK]...", help="e.g. neck.p3=eca 'backbone.p4=cot(kernel_size=5)'"),
+]
+Modules = Annotated[
+    list[str] | None, typer.Option("--modules", metavar="FILE", help="Python file with blocks of your own; repeatable.")
+]
+Base = Annotated[str, typer.Option(metavar="YAML", help="Model YAML.")]
+Storage = Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")]
+Output = Annotated[str, typer.Option(metavar="DIR", help="Folder that holds the studies.")]
+
+
+@app.command()
+def search(
+    args: Args = None,
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A study as a YAML file; flags win over it.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="YAML", help="Your dataset, in Ultralytics' format.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="PT", help="Trained weights of the base; 'none' starts from scratch.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(metavar="YAML", help="Model YAML; default that of the weights.")] = None,
+    space: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Search space, see `spaces`; default article.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct trained placements, the base included.")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(metavar="LIST", help="map,latency | map,gflops | map,latency,gflops")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(metavar="gp|tpe|nsga2|random", help="Who proposes.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; the same name continues it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of sampling, building and training.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every trial.")] = None,
+    warm_epochs: Annotated[int | None, typer.Option(help="Epochs of the base before any trial.")] = None,
+    block_lr_factor: Annotated[float | None, typer.Option(help="Learning rate of blocks over the base's.")] = None,
+    wire: Annotated[str | None, typer.Option(metavar="residual|plain", help="How a block joins the graph.")] = None,
+    startup: Annotated[int | None, typer.Option(help="Sparse placements tried first.")] = None,
+    max_gflops: Annotated[float | None, typer.Option(help="Train nothing above it.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Train nothing slower.")] = None,
+    max_params: Annotated[int | None, typer.Option(help="Train nothing larger.")] = None,
+    modules: Modules = None,
+    storage: Storage = None,
+    output: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the studies; default runs.")] = None,
+) -> None:
+    """Search for the placements on the Pareto front of mAP and cost.
+
+    Without --data it runs the built-in demo. The same command again continues an interrupted search.
+
+    Example: `python -m nas search --data my.yaml --weights yolov10n.pt --trials 100 imgsz=320`
+    """
+    from nas import run
+
+    flags = {k: v for k, v in locals().items() if k not in ("run", "args", "recipe")}
+    run.search(recipe, flags, args or [])
+
+
+@app.command()
+def dashboard(
+    study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
+    storage: Storage = None,
+    output: Output = "runs",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+) -> None:
+    """Open the Optuna dashboard on a study, with notes, the Pareto picture, and YAMLs and weights to download.
+
+    Example: `python -m nas dashboard demo-article`
+    """
+    from nas import run
+
+    run.dashboard(study, storage, output, host, port)
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
+    pick: Annotated[str, typer.Option(help="knee, best, fastest, or a trial's number.")] = "knee",
+    to: Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where to write.")] = Path("."),
+    storage: Storage = None,
+    output: Output = "runs",
+) -> None:
+    """Write one placement's YAML, weights and card for standard training.
+
+    Example: `python -m nas export demo-article --pick best -o mine`
+    """
+    from nas import run
+
+    run.export_point(study, pick, to, storage, output)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def train(args: Args = None, modules: Modules = None) -> None:
+    """Train with Ultralytics as `yolo detect train` does, with our blocks known to it.
+
+    Example: `python -m nas train model=front/x.yaml data=my.yaml epochs=100 imgsz=640`
+    """
+    from nas import run
+
+    run.train(args or [], modules or [])
+
+
+@app.command()
+def spaces(name: Annotated[str | None, typer.Argument(help="A space's name or file.")] = None) -> None:
+    """List the search spaces, or show one: its sites and the blocks that may stand there.
+
+    Example: `python -m nas spaces article`
+    """
+    from nas import show
+
+    show.spaces(name)
+
+
+@app.command("show")
+def show_(sites: Sites = None, base: Base = "yolov10n.yaml", wire: str = "residual", modules: Modules = None) -> None:
+    """Show a placement as the rows of its model, and what is new in it.
+
+    Example: `python -m nas show neck.p3=eca backbone.p4=cot`
+    """
+    from nas import show
+
+    show.placement(sites or [], base, wire, modules or [])
+
+
+@app.command()
+def cost(
+    sites: Sites = None,
+    base: Base = "yolov10n.yaml",
+    imgsz: Annotated[int, typer.Option(help="Side of the square image in pixels.")] = 640,
+    device: Annotated[str, typer.Option(help="cpu, 0, ...")] = "",
+    runs: Annotated[int, typer.Option(min=3, help="Interleaved pairs.")] = 30,
+    modules: Modules = None,
+) -> None:
+    """Parameters, GFLOPs and latency of a placement beside the base.
+
+    Example: `python -m nas cost neck.p3=eca neck.p5=mhsa --imgsz 640`
+    """
+    from nas import show
+
+    show.cost(sites or [], base, imgsz, device, runs, modules or [])
+
+
+@modules_app.callback(invoke_without_command=True)
+def modules_list(context: typer.Context, modules: Modules = None) -> None:
+    """List the attention blocks.
+
+    Example: `python -m nas modules`
+    """
+    if context.invoked_subcommand is None:
+        from nas import show
+
+        show.modules(modules or [])
+
+
+@modules_app.command("show")
+def modules_show(name: str) -> None:
+    """What a block computes, its options and its source.
+
+    Example: `python -m nas modules show eca`
+    """
+    from nas import show
+
+    show.module(name)
+
+
+@modules_app.command("check")
+def modules_check(target: Annotated[str, typer.Argument(metavar="FILE|NAME")]) -> None:
+    """Hold your own block (a Python file), or a registered one, against what every block must do.
+
+    Example: `python -m nas modules check mine.py`
+    """
+    from nas import show
+
+    show.check(target)
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one message, without a traceback."""
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (InputError, SpaceError) as e:
+        for line in str(e).splitlines():
+            print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
+        sys.exit(2)

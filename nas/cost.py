@@ -1,0 +1,171 @@
+"""Goes in: a model. Comes out: its parameters, its GFLOPs, and its latency beside the base's in one interleaved run."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import thop
+import torch
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel
+
+from search_spaces import Block
+
+CONVENTION = "thop, 2 x multiply-adds, unfused model with both heads, batch 1"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one forward pass of the deployed (fused, NMS-free where the head has it) model.
+
+    Args:
+        ms: Median in milliseconds; ``iqr_ms`` its interquartile range.
+        base_ms: Median of the base in the same interleaved run.
+        ratio: Median over the pairs of model / base; what candidates are compared by.
+        runs: Number of pairs.
+    """
+
+    ms: float
+    iqr_ms: float
+    base_ms: float
+    ratio: float
+    runs: int
+    device: str
+    dtype: str
+    threads: int
+    imgsz: int
+    batch: int
+    head: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, GFLOPs at ``imgsz`` (see :data:`CONVENTION`) and latency where it was measured."""
+
+    params: int
+    gflops: float
+    latency: Latency | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {**asdict(self), "gflops_convention": CONVENTION}
+
+
+def counters() -> dict[type, Any]:
+    """thop's rules for what it does not know of our blocks."""
+    from modules.macs import COUNTERS
+
+    return dict(COUNTERS)
+
+
+@torch.no_grad()
+def gflops(model: nn.Module, imgsz: int) -> float:
+    """GFLOPs of one image of ``imgsz`` x ``imgsz``, counted at that very size by thop with our counters.
+
+    Ultralytics' `get_flops` extrapolates from a small input and is wrong for blocks whose cost is no polynomial
+    of the area, so it is not used; the convention is the same (8.8 for YOLOv10n at 640).
+    """
+    probe = copy.deepcopy(model).float().cpu().eval()
+    image = torch.zeros(1, _channels(model), imgsz, imgsz)
+    macs, _ = thop.profile(probe, inputs=(image,), custom_ops=counters(), verbose=False)
+    return 2 * float(macs) / 1e9
+
+
+@functools.lru_cache(maxsize=4096)
+def block_cost(block: Block, channels: int, size: int, wire: str = "residual") -> tuple[int, float]:
+    """Parameters and GFLOPs that one wired block adds on a map [1, channels, size, size].
+
+    A block changes neither the map nor what reads it, so a placement costs the base plus the sum of its blocks.
+    """
+    from modules.attend import Attend
+
+    module = Attend(channels, block.name, dict(block.options), wire).eval()
+    count = params(module)
+    with torch.no_grad():
+        macs, _ = thop.profile(
+            module, inputs=(torch.zeros(1, channels, size, size),), custom_ops=counters(), verbose=False
+        )
+    return count, 2 * float(macs) / 1e9
+
+
+def params(model: nn.Module) -> int:
+    """Number of parameters, both heads of YOLOv10 included."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def deployed(model: DetectionModel, device: torch.device) -> DetectionModel:
+    """A fused copy in evaluation mode on ``device``: the NMS-free head where there is one, fp16 on CUDA."""
+    ready = copy.deepcopy(model).float().cpu().eval()
+    if getattr(ready.model[-1], "one2one_cv2", None) is not None:
+        ready.end2end = True
+    ready = ready.fuse(verbose=False).to(device)
+    for p in ready.parameters():
+        p.requires_grad_(False)
+    return ready.half().to(memory_format=torch.channels_last) if device.type == "cuda" else ready
+
+
+@torch.inference_mode()
+def latency(
+    model: DetectionModel,
+    base: DetectionModel,
+    imgsz: int,
+    device: torch.device,
+    runs: int = 30,
+    warmup: int = 3,
+) -> Latency:
+    """Time ``model`` and ``base`` (both :func:`deployed`) in turn on the same image, ``runs`` pairs after a warm-up.
+
+    Raises:
+        ValueError: ``runs`` or ``warmup`` out of range.
+    """
+    if runs < 3 or warmup < 1:
+        raise ValueError(f"latency needs at least 3 runs after 1 warm-up, got runs={runs}, warmup={warmup}")
+    p = next(model.parameters())
+    image = torch.rand(1, _channels(model), imgsz, imgsz, generator=torch.Generator().manual_seed(0))
+    image = image.to(device, p.dtype)
+    for _ in range(warmup):
+        model(image), base(image)
+    ours, theirs = [], []
+    for i in range(runs):
+        pair = [(model, ours), (base, theirs)]
+        for net, times in pair if i % 2 else reversed(pair):
+            times.append(_once(net, image, device))
+    quarter = statistics.quantiles(ours, n=4)
+    return Latency(
+        ms=statistics.median(ours),
+        iqr_ms=quarter[2] - quarter[0],
+        base_ms=statistics.median(theirs),
+        ratio=statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
+        runs=runs,
+        device=device_name(device),
+        dtype=str(p.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        imgsz=imgsz,
+        batch=1,
+        head="one2one" if getattr(model, "end2end", False) else "one2many",
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """``cpu`` or the name of the card."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _once(net: nn.Module, image: torch.Tensor, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    net(image)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _channels(model: nn.Module) -> int:
+    yaml = getattr(model, "yaml", None) or {}
+    return int(yaml.get("channels", 3))

@@ -1,0 +1,110 @@
+"""Goes in: a study. Comes out: the Optuna dashboard on it, with metric names, notes and artifacts."""
+
+from __future__ import annotations
+
+import ipaddress
+import tempfile
+from html import escape
+from pathlib import Path
+
+import optuna
+import optuna_dashboard
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.trial import FrozenTrial
+
+from nas import export, report
+from nas.recipe import RecipeError, near
+
+
+def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[optuna.Study, Path]:
+    """A study by its name or its folder, or by its name in any storage.
+
+    Raises:
+        RecipeError: There is none; says which there are.
+    """
+    from nas.study import open_storage
+
+    folder = Path(which) if (Path(which) / "study.db").is_file() else Path(output) / which
+    if storage is None:
+        database = folder / "study.db"
+        if not database.is_file():
+            there = sorted(p.parent.name for p in Path(output).glob("*/study.db"))
+            raise RecipeError(
+                f"study {which!r} not found in {output}/; there are: {', '.join(there) or 'none'}{near(which, there)}"
+            )
+        storage = f"sqlite:///{database.resolve()}"
+    opened = open_storage(storage)
+    names = [s.study_name for s in optuna.get_all_study_summaries(opened, include_best_trial=False)]
+    name = folder.name if folder.name in names else which
+    if name not in names:
+        raise RecipeError(f"storage has no study {name!r}; it has: {', '.join(names) or 'none'}{near(name, names)}")
+    study = optuna.load_study(study_name=name, storage=opened)
+    if "ready" not in study.user_attrs:
+        raise RecipeError(f"study {name!r} was not made by `nas search`")
+    return study, folder
+
+
+def dress(study: optuna.Study, folder: Path) -> FileSystemArtifactStore:
+    """Write the notes, the Pareto picture and the artifacts that the dashboard shows; again changes nothing.
+
+    The dashboard's own Pareto chart stays; ours carries names, the base and the placements.
+    """
+    place = folder / "artifacts"
+    place.mkdir(parents=True, exist_ok=True)
+    store = FileSystemArtifactStore(place)
+    on_front = export.front_trials(study)
+    optuna_dashboard.save_note(study, study_note(study, on_front))
+    if on_front:
+        optuna_dashboard.save_plotly_graph_object(study, report.pareto_figure(study), graph_object_id="pareto")
+    for trial in on_front:
+        have = {a.filename for a in get_all_artifact_meta(trial, storage=study._storage)}
+        with tempfile.TemporaryDirectory() as scratch:
+            yaml = export.write_point(study, folder, trial, Path(scratch))
+            for file in (yaml, yaml.with_suffix(".json"), yaml.with_suffix(".pt")):
+                if file.is_file() and file.name not in have:
+                    upload_artifact(
+                        artifact_store=store,
+                        file_path=str(file),
+                        study_or_trial=trial,
+                        storage=study._storage,
+                        mimetype={".json": "application/json", ".yaml": "text/yaml"}.get(file.suffix),
+                    )
+    return store
+
+
+def serve(study: optuna.Study, folder: Path, host: str, port: int) -> None:
+    """Serve the dashboard until it is interrupted."""
+    store = dress(study, folder)
+    optuna_dashboard.run_server(study._storage, host=host, port=port, artifact_store=store)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def study_note(study: optuna.Study, on_front: list[FrozenTrial]) -> str:
+    """Markdown: what this study is, how to continue it, and its front."""
+    recipe = study.user_attrs["recipe"]
+    lines = [
+        f"# {escape(study.study_name)}",
+        f"{len(export.finished(study))} placements trained on `{recipe['data']}`, {recipe['epochs']} epochs each from "
+        f"the same warm base, seed {recipe['seed']}. mAP is that of the one2many head on the val split.",
+        "",
+        "One short training with one seed says who is worth a longer one. It proves no difference.",
+        "",
+        "| trial | mAP50-95 | NMS-free | latency | GFLOPs | placement |",
+        "|---:|---:|---:|---:|---:|---|",
+    ]
+    for t in on_front:
+        score, cost = t.user_attrs["score"], t.user_attrs["cost"]
+        nms_free = score["nms_free_map50_95"]
+        lines.append(
+            f"| {t.number} | {score['map50_95']:.4f} | {'-' if nms_free is None else f'{nms_free:.4f}'} "
+            f"| x{cost['latency']['ratio']:.3f} | {cost['gflops']:.3f} | {escape(t.user_attrs['label'])} |"
+        )
+    lines += ["", f"Continue it: `python -m nas search --recipe {Path(study.user_attrs['folder']) / 'recipe.yaml'}`"]
+    return "\n".join(lines)

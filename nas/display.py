@@ -1,0 +1,141 @@
+"""Goes in: a running study. Comes out: what a person wants to know, live in a terminal, a line a trial elsewhere."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from types import TracebackType
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.export import directions, finished, front_trials
+from nas.front import hypervolume
+from nas.setting import Setting
+
+SHOWN = 12
+
+
+class Display:
+    """A context that shows a study while it runs.
+
+    Args:
+        setting: What the study searches.
+        console: Where to; a terminal gets a live table, anything else plain lines.
+    """
+
+    def __init__(self, study: optuna.Study, setting: Setting, console: Console | None = None) -> None:
+        self.study, self.setting = study, setting
+        self.console = console or Console(soft_wrap=True)
+        self.started, self.before = time.monotonic(), len(finished(study))
+        self.doing = "starting"
+        self.durations: list[float] = []
+        self.live = Live(
+            console=self.console, get_renderable=self.render, refresh_per_second=2, redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def finished_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """An Optuna callback: a plain line for a finished trial."""
+        if trial.duration is not None and trial.state == TrialState.COMPLETE:
+            self.durations.append(trial.duration.total_seconds())
+        if not self.console.is_terminal:
+            self.say(self._line(trial))
+
+    def _line(self, trial: FrozenTrial) -> str:
+        attrs = trial.user_attrs
+        done = len(finished(self.study))
+        head = f"[{done}/{self.setting.recipe.trials}] trial {trial.number} {attrs.get('label', '')}"
+        if trial.state == TrialState.COMPLETE and "duplicate_of" in attrs:
+            return f"{head}: same as trial {attrs['duplicate_of']}, not counted"
+        if trial.state == TrialState.COMPLETE:
+            latency = attrs["cost"]["latency"]
+            return (
+                f"{head}: mAP50-95 {attrs['score']['map50_95']:.4f}, latency x{latency['ratio']:.3f}, "
+                f"{attrs['cost']['gflops']:.3f} GFLOPs, {attrs['score']['seconds']['total']:.1f} s; "
+                f"{self._left()} left; hypervolume {self.volume():.4f}"
+            )
+        return f"{head}: {trial.state.name.lower()}: {attrs.get('error') or attrs.get('infeasible') or 'interrupted'}"
+
+    def volume(self) -> float:
+        """Hypervolume of the front up to mAP 0 and, for each cost, twice the base."""
+        reference, scale = reference_point(self.setting)
+        return hypervolume([t.values for t in finished(self.study)], directions(self.study), reference) / scale
+
+    def render(self) -> RenderableType:
+        """The live view."""
+        trials = self.study.get_trials(deepcopy=False)
+        count = {state: sum(t.state == state for t in trials) for state in TrialState}
+        done, total = len(finished(self.study)), self.setting.recipe.trials
+        facts = Table.grid(padding=(0, 2))
+        facts.add_row(
+            f"[b]{done}[/b] of {total} placements trained",
+            f"{count[TrialState.RUNNING]} running",
+            f"{count[TrialState.FAIL]} failed",
+            f"{count[TrialState.PRUNED]} beyond limits",
+        )
+        facts.add_row(
+            f"{_clock(time.monotonic() - self.started)} passed", f"{self._left()} left", f"hypervolume {self.volume():.4f}"
+        )
+        running = [t for t in trials if t.state == TrialState.RUNNING]
+        now = Text(f"now: {running[-1].user_attrs.get('label', 'choosing')}" if running else self.doing, style="dim")
+        bar = ProgressBar(total=total, completed=min(done, total), width=60)
+        return Panel(Group(facts, bar, now, self._front()), title=self.study.study_name, border_style="blue")
+
+    def _front(self) -> Table:
+        points = front_trials(self.study)
+        table = Table(title=f"Pareto front, {len(points)} points", title_justify="left", expand=False)
+        for column in ("trial", "mAP50-95", "NMS-free", "latency", "GFLOPs"):
+            table.add_column(column, justify="right")
+        table.add_column("placement")
+        for t in points[:SHOWN]:
+            score, cost = t.user_attrs["score"], t.user_attrs["cost"]
+            nms_free = score["nms_free_map50_95"]
+            table.add_row(
+                str(t.number),
+                f"{score['map50_95']:.4f}",
+                "-" if nms_free is None else f"{nms_free:.4f}",
+                f"x{cost['latency']['ratio']:.3f}",
+                f"{cost['gflops']:.3f}",
+                Text(t.user_attrs["label"]),
+            )
+        return table
+
+    def _left(self) -> str:
+        todo = self.setting.recipe.trials - len(finished(self.study))
+        if not self.durations:
+            return "?"
+        return _clock(max(0, todo) * statistics.median(self.durations[-20:]))
+
+
+def reference_point(setting: Setting) -> tuple[tuple[float, ...], float]:
+    """The hypervolume's reference (mAP 0, twice the base's cost) and what to divide by (the costs' units)."""
+    table = {"map": 0.0, "latency": 2.0, "gflops": 2 * setting.base_cost.gflops}
+    objectives = setting.recipe.objectives
+    scale = setting.base_cost.gflops if "gflops" in objectives else 1.0
+    return tuple(table[name] for name in objectives), scale
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,5 @@
+"""The one base of all errors that the user can mend: what, got, allowed, nearest match. The command exits with 2."""
+
+
+class InputError(ValueError):
+    """Bad input, told before anything is spent; one fault a line."""

@@ -1,0 +1,212 @@
+"""Goes in: a study. Comes out: `front/`, for each point a YAML and a `.pt` that standard training takes, and a card."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import ultralytics
+import yaml as pyyaml
+from optuna.trial import FrozenTrial, TrialState
+from ultralytics.nn.tasks import DetectionModel
+
+from nas import front
+from nas.errors import InputError
+from nas.recipe import near
+
+PICKS = ("knee", "best", "fastest")
+KEPT_ARGS = ("data", "imgsz", "batch", "epochs", "seed", "optimizer", "lr0")
+HEADER = """\
+# {label}
+# mAP50-95 {map50_95:.4f} on {split} ({head} head, {epochs} epochs, seed {seed}); {params:,} parameters, {gflops:.2f} GFLOPs
+# Train it:  python -m nas train model={name}.yaml data=... epochs=...
+# or, weights included and with no code of ours:  yolo detect train model={name}.pt data=... epochs=...
+"""
+
+
+class ExportError(InputError):
+    """Nothing to export, or no such trial."""
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trained, distinct trials in order."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [t for t in done if "duplicate_of" not in t.user_attrs]
+
+
+def directions(study: optuna.Study) -> list[str]:
+    """``maximize`` or ``minimize`` for each objective."""
+    return [d.name.lower() for d in study.directions]
+
+
+def front_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials on the Pareto front, best mAP first."""
+    done = finished(study)
+    return [done[i] for i in front.pareto([t.values for t in done], directions(study))]
+
+
+def pick(study: optuna.Study, which: str) -> FrozenTrial:
+    """The trial that ``which`` names: ``knee``, ``best`` (mAP), ``fastest`` (first cost), or a number.
+
+    Raises:
+        ExportError: No trained trial yet, or no such trial.
+    """
+    done = finished(study)
+    if not done:
+        raise ExportError(f"study {study.study_name!r} has no trained trial yet")
+    if which.isdigit():
+        by_number = {t.number: t for t in done}
+        if int(which) not in by_number:
+            raise ExportError(f"trial {which} is not a trained trial; there are: {_brief(sorted(by_number))}")
+        return by_number[int(which)]
+    if which not in PICKS:
+        raise ExportError(f"--pick {which!r}: expected {', '.join(PICKS)} or a trial's number{near(which, PICKS)}")
+    if which == "knee":
+        return done[front.knee([t.values for t in done], directions(study))]
+    on_front = front_trials(study)
+    return on_front[0] if which == "best" else min(on_front, key=lambda t: t.values[1])
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """Where a trial's trained weights are kept while it stands on the front."""
+    return folder / "weights" / f"{number}.pt"
+
+
+def keep(folder: Path, number: int, model: DetectionModel, args: Mapping[str, Any]) -> Path:
+    """Write a trial's trained weights as an Ultralytics checkpoint in half precision."""
+    path = checkpoint(folder, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, model, args)
+    return path
+
+
+def save(path: Path, model: DetectionModel, args: Mapping[str, Any]) -> None:
+    """Write a checkpoint that ``YOLO(path)`` and ``yolo ... model=path`` take; whole or not at all."""
+    kept = {k: args[k] for k in KEPT_ARGS if k in args} | {"task": "detect"}
+    model = copy.deepcopy(model).half()
+    model.args = kept
+    model.criterion = None
+    for p in model.parameters():
+        p.requires_grad_(False)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    torch.save(
+        {
+            "epoch": -1,
+            "best_fitness": None,
+            "model": model,
+            "ema": None,
+            "updates": None,
+            "optimizer": None,
+            "train_args": kept,
+            "date": datetime.now(UTC).isoformat(),
+            "version": ultralytics.__version__,
+            "license": "AGPL-3.0-or-later",
+        },
+        part,
+    )
+    part.replace(path)
+
+
+def write_front(study: optuna.Study, folder: Path) -> list[Path]:
+    """Make ``front/`` show the Pareto front of now; weights of trials that left it are dropped.
+
+    Returns:
+        The YAML of each point, best mAP first.
+    """
+    target, part = folder / "front", folder / f".front.{os.getpid()}"
+    shutil.rmtree(part, ignore_errors=True)
+    on_front = front_trials(study)
+    names = [write_point(study, folder, trial, part) for trial in on_front]
+    part.mkdir(exist_ok=True, parents=True)
+    old = folder / f".front.old.{os.getpid()}"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    part.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+    numbers = {t.number for t in on_front}
+    for t in finished(study):
+        if t.number not in numbers:
+            checkpoint(folder, t.number).unlink(missing_ok=True)
+    return [target / name.name for name in names]
+
+
+def write_point(study: optuna.Study, folder: Path, trial: FrozenTrial, target: Path) -> Path:
+    """Write one trial's YAML and card, and its weights where they are kept, into ``target``.
+
+    Returns:
+        The path of the YAML.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    name = point_name(trial)
+    yaml_path = target / f"{name}.yaml"
+    yaml_path.write_text(yaml_text(study, trial, name), encoding="utf-8")
+    (target / f"{name}.json").write_text(json.dumps(card(study, trial), indent=2) + "\n", encoding="utf-8")
+    weights = checkpoint(folder, trial.number)
+    if weights.is_file():
+        try:
+            os.link(weights, target / f"{name}.pt")
+        except OSError:
+            shutil.copy2(weights, target / f"{name}.pt")
+    return yaml_path
+
+
+def point_name(trial: FrozenTrial) -> str:
+    """``trial-17-3fa0b2c4d1``: the trial's number and its placement's id."""
+    return f"trial-{trial.number}-{trial.user_attrs['placement_id']}"
+
+
+def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
+    """The model's YAML as people write it, one row a line, with a header that says what it is."""
+    from nas import graph
+    from search_spaces import Placement
+
+    base, wire = study.user_attrs["base_yaml"], study.user_attrs["identity"]["wire"]
+    edited = graph.insert(base, Placement.from_json(trial.user_attrs["placement"]), wire).yaml
+    score, cost = trial.user_attrs["score"], trial.user_attrs["cost"]
+    text = HEADER.format(label=trial.user_attrs["label"], name=name, **{**score, **cost})
+    lines = [text.rstrip()]
+    for key, value in edited.items():
+        if key in ("backbone", "head"):
+            lines += ["", f"{key}:"] + [f"  - {_flow(row)}" for row in value]
+        elif key not in ("yaml_file", "channels") or (key == "channels" and value != 3):
+            lines.append(f"{key}: {_flow(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """All that is known of a point, as JSON."""
+    attrs = trial.user_attrs
+    names = study.metric_names or [str(i) for i in range(len(study.directions))]
+    return {
+        "study": study.study_name,
+        "trial": trial.number,
+        "placement": attrs["placement"],
+        "placement_id": attrs["placement_id"],
+        "values": dict(zip(names, trial.values, strict=True)),
+        "score": attrs["score"],
+        "cost": attrs["cost"],
+        "base": study.user_attrs.get("base"),
+        "transfer": attrs.get("transfer"),
+        "recipe": attrs["recipe"],
+        "identity": study.user_attrs["identity"],
+        "versions": attrs["versions"],
+        "note": "One short training with one seed: a candidate, no finding.",
+    }
+
+
+def _flow(value: Any) -> str:
+    text = pyyaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()
+    return text.removesuffix("\n...").strip()
+
+
+def _brief(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:20])) + (" ..." if len(numbers) > 20 else "")

@@ -1,0 +1,126 @@
+"""Goes in: one Optuna trial. Comes out: its objective values. The story of a trial, top to bottom."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import optuna_dashboard
+import torch
+import ultralytics
+from optuna.trial import FrozenTrial, TrialState
+
+from nas import __version__, cost, export, graph, report, train, weights
+from nas.setting import Setting
+from nas.warm import WarmBase, overrides_of
+from search_spaces import Placement, sample
+
+VERSIONS = {
+    "nas": __version__,
+    "torch": torch.__version__,
+    "ultralytics": ultralytics.__version__,
+    "optuna": optuna.__version__,
+}
+
+
+class CandidateFailed(RuntimeError):
+    """A candidate that gave no number; its trial fails with this reason and the search goes on."""
+
+
+def make(setting: Setting, warm: WarmBase) -> Callable[[optuna.Trial], tuple[float, ...]]:
+    """The objective of a study."""
+    return lambda trial: run_trial(trial, setting, warm)
+
+
+def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[float, ...]:
+    """Sample, insert, transfer, weigh, gate, train, score, and record.
+
+    Raises:
+        CandidateFailed: It could not be built, measured or trained.
+        TrialPruned: It is beyond a hard limit.
+    """
+    started = time.perf_counter()
+    placement = sample(setting.space, trial)
+    note(trial, placement_id=placement.id, label=placement.label, placement=placement.to_json())
+    note(trial, recipe=setting.digest, versions=VERSIONS, pid=os.getpid(), host=socket.gethostname())
+    if (twin := earlier(trial.study, trial.number, placement)) is not None:
+        note(trial, duplicate_of=twin.number, **{k: twin.user_attrs[k] for k in ("cost", "score")})
+        return tuple(twin.values)
+    try:
+        gate(trial, setting, *setting.predict(placement))
+        graft = graph.insert(setting.yaml, placement, setting.recipe.wire)
+        model = weights.build(
+            graft.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed
+        )
+        carried = weights.transfer(warm.model, model, graft.moved, setting.recipe.seed)
+        found = weigh(setting, model, placement)
+        gate(trial, setting, found.params, found.gflops, found.latency.ms if found.latency else None)
+        built = time.perf_counter() - started
+        trained, score = train.short_train(
+            model,
+            overrides_of(setting, setting.recipe.epochs),
+            block_lr_factor=setting.recipe.block_lr_factor,
+            check=lambda m: weights.account(warm.model, m, graft.moved),
+            log=setting.log,
+        )
+    except (optuna.TrialPruned, KeyboardInterrupt):
+        raise
+    except Exception as e:
+        reason = str(e) if isinstance(e, train.TrainingFailed) else f"{type(e).__name__}: {e}"
+        note(trial, error=" ".join(reason.split())[:1000])
+        raise CandidateFailed(reason) from e
+    finally:
+        gc.collect()
+        if setting.device.type == "cuda":
+            torch.cuda.empty_cache()
+    score = replace(score, seconds={**score.seconds, "build": built, "total": time.perf_counter() - started})
+    export.keep(setting.folder, trial.number, trained, overrides_of(setting, setting.recipe.epochs))
+    note(trial, cost=found.to_json(), score=score.to_json(), transfer=str(carried))
+    optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
+    return values(setting.recipe.objectives, found, score)
+
+
+def values(objectives: tuple[str, ...], found: cost.Cost, score: train.Score) -> tuple[float, ...]:
+    """The objective values in the recipe's order: mAP50-95 on one2many, latency over the base's, GFLOPs."""
+    table = {
+        "map": score.map50_95,
+        "latency": found.latency.ratio if found.latency else float("nan"),
+        "gflops": found.gflops,
+    }
+    return tuple(table[name] for name in objectives)
+
+
+def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
+    """Parameters as built, GFLOPs as the sum of base and blocks, latency measured beside the base."""
+    fused = cost.deployed(model, setting.device)
+    runs = setting.recipe.latency_runs
+    measured = cost.latency(fused, setting.fused, setting.recipe.imgsz, setting.device, runs)
+    return cost.Cost(cost.params(model), setting.predict(placement)[1], measured)
+
+
+def gate(trial: optuna.Trial, setting: Setting, params: int, gflops: float, latency_ms: float | None = None) -> None:
+    """Refuse a candidate beyond a hard limit before it is trained."""
+    reason = setting.beyond(params, gflops, latency_ms)
+    if reason:
+        note(trial, infeasible=reason)
+        raise optuna.TrialPruned(reason)
+
+
+def earlier(study: optuna.Study, number: int, placement: Placement) -> FrozenTrial | None:
+    """A finished trial of the same placement."""
+    for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if t.number != number and t.user_attrs.get("placement_id") == placement.id and "duplicate_of" not in t.user_attrs:
+            return t
+    return None
+
+
+def note(trial: optuna.Trial, **facts: Any) -> None:
+    """Store facts with the trial."""
+    for key, value in facts.items():
+        trial.set_user_attr(key, value)

@@ -1,0 +1,207 @@
+"""Goes in: a YAML file and command-line values. Comes out: a Recipe, with every fault of it told at once before any work."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nas.errors import InputError
+
+OBJECTIVES = {  # name on the command line -> (name in the study, direction)
+    "map": ("mAP50-95", "maximize"),
+    "latency": ("latency (x base)", "minimize"),
+    "gflops": ("GFLOPs", "minimize"),
+}
+TRAIN_DEFAULTS: dict[str, Any] = {
+    "imgsz": 640,
+    "batch": 16,
+    "optimizer": "AdamW",
+    "lr0": 0.0005,
+    "lrf": 0.1,
+    "warmup_epochs": 0.0,
+    "mosaic": 0.0,
+    "close_mosaic": 0,
+    "cache": "ram",
+    "workers": 4,
+}
+OURS = {  # Ultralytics' arguments that the recipe itself decides
+    "data": "--data",
+    "model": "--base and --weights",
+    "pretrained": "--weights",
+    "epochs": "epochs",
+    "seed": "--seed",
+    "project": "--output",
+    "name": "--name",
+    "save_dir": "--output",
+    "resume": "the same command again",
+    "mode": "",
+    "task": "",
+    "val": "",
+    "save": "",
+    "plots": "",
+    "exist_ok": "",
+    "split": "",
+    "nms": "",
+    "end2end": "",
+    "time": "epochs",
+    "patience": "epochs",
+    "freeze": "",
+    "compile": "",
+    "distill_model": "",
+    "profile": "",
+}
+NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules")
+
+
+class RecipeError(InputError):
+    """A recipe that cannot be run; one line a fault."""
+
+
+class Recipe(BaseModel):
+    """A study as a file. Everything that decides a result is in it; see ``studies/`` for complete ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(None, description="Name of the study; its results go to <output>/<name>.")
+    data: str = Field("demo", description="Dataset YAML in Ultralytics' format, or 'demo'.")
+    base: str | None = Field(None, description="Model YAML; by default that of the weights.")
+    weights: str | None = Field(None, description="Trained weights of the base; 'none' starts from scratch.")
+    space: str = Field("article", description="Search space: a shipped name or a YAML file.")
+    modules: tuple[str, ...] = Field((), description="Python files with blocks of your own.")
+    wire: Literal["residual", "plain"] = Field("residual", description="How a block joins the graph.")
+    objectives: tuple[str, ...] = Field(("map", "latency"), description="map, and latency or gflops or both.")
+    sampler: Literal["gp", "tpe", "nsga2", "random"] = Field("gp", description="Who proposes placements.")
+    trials: int = Field(100, ge=1, description="Distinct trained placements, the base included.")
+    startup: int = Field(20, ge=0, description="Sparse placements tried first.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of sampling, building and training.")
+    warm_epochs: int = Field(8, ge=0, description="Epochs of the base on the dataset before any trial.")
+    warm_lr0: float = Field(0.001, gt=0, description="Learning rate of those epochs.")
+    epochs: int = Field(3, ge=1, description="Epochs of every trial.")
+    block_lr_factor: float = Field(20.0, gt=0, description="Learning rate of blocks and gamma over the base's.")
+    latency_runs: int = Field(30, ge=3, description="Interleaved pairs of a latency measurement.")
+    max_gflops: float | None = Field(None, gt=0)
+    max_latency_ms: float | None = Field(None, gt=0)
+    max_params: int | None = Field(None, gt=0)
+    train: dict[str, Any] = Field(default_factory=dict, description="Ultralytics' training arguments.")
+    storage: str | None = Field(None, description="Optuna storage URL; by default SQLite in the study's folder.")
+    output: str = Field("runs", description="Folder that studies are written to.")
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in OBJECTIVES:
+                raise ValueError(f"unknown objective {name!r}; allowed: {', '.join(OBJECTIVES)}{near(name, OBJECTIVES)}")
+        if len(set(value)) != len(value) or len(value) < 2 or value[0] != "map":
+            raise ValueError(f"expected map,latency or map,gflops or map,latency,gflops, got {','.join(value)}")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        good = value is None or (len(value) <= 80 and all(c.isalnum() or c in "._-" for c in value))
+        if not good or (value is not None and value.strip("._-") == ""):
+            raise ValueError(f"a study's name has up to 80 letters, digits, '.', '_' or '-', got {str(value)[:100]!r}")
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _train(cls, value: dict[str, Any]) -> dict[str, Any]:
+        faults = train_faults(value)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return {**TRAIN_DEFAULTS, **value}
+
+    @property
+    def imgsz(self) -> int:
+        """Side of the square training and deployment image in pixels."""
+        return int(self.train["imgsz"])
+
+    def identity(self, data_digest: str, weights_digest: str, space_hash: str) -> dict[str, Any]:
+        """All that decides a trial's result, as JSON; two studies with the same identity may share trials."""
+        kept = {k: v for k, v in self.model_dump(mode="json").items() if k not in NOT_IDENTITY}
+        kept["train"] = {k: v for k, v in kept["train"].items() if k not in ("workers", "device")}
+        return kept | {"data": data_digest, "weights": weights_digest, "space_hash": space_hash}
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of a recipe's identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read(path: str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
+    """A recipe from a YAML file (or from nothing) with command-line values over it.
+
+    Raises:
+        RecipeError: Every fault of the file and the values, one a line.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        file = Path(path)
+        if not file.is_file():
+            raise RecipeError(f"recipe {path}: no such file")
+        try:
+            loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as e:
+            raise RecipeError(f"recipe {path}: not a YAML file: {str(e).splitlines()[0]}") from e
+        if not isinstance(loaded, dict):
+            raise RecipeError(f"recipe {path}: expected a mapping, got {type(loaded).__name__}")
+        data = loaded
+    train = {**(data.get("train") or {}), **overrides.get("train", {})} if _is_map(data.get("train")) else data["train"]
+    try:
+        return Recipe(**{**data, **{k: v for k, v in overrides.items() if v is not None}, "train": train})
+    except ValidationError as e:
+        raise RecipeError("\n".join(_fault(err) for err in e.errors())) from e
+
+
+def train_faults(args: Mapping[str, Any]) -> list[str]:
+    """What is wrong with Ultralytics arguments: unknown, decided by the recipe, or refused by Ultralytics' own checks."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    faults = []
+    for key, value in args.items():
+        if key in OURS:
+            instead = f"; use {OURS[key]}" if OURS[key] else ""
+            faults.append(f"{key}={value}: the search decides this itself{instead}")
+        elif key not in DEFAULT_CFG_DICT:
+            faults.append(f"{key}={value}: Ultralytics has no such argument{near(key, DEFAULT_CFG_DICT)}")
+        else:
+            try:
+                get_cfg(overrides={key: value})
+            except Exception as e:
+                faults.append(f"{key}={value}: {' '.join(str(e).split())}")
+    imgsz = args.get("imgsz")
+    if imgsz is not None and (isinstance(imgsz, bool) or not isinstance(imgsz, int) or imgsz < 32 or imgsz % 32):
+        around = max(32, round(imgsz / 32) * 32) if isinstance(imgsz, int | float) else 640
+        faults.append(f"imgsz={imgsz}: expected one whole number, a multiple of 32 (for instance {around})")
+    batch = args.get("batch")
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        faults.append(f"batch={batch}: expected a whole number of at least 1 (candidates must see the same batches)")
+    return faults
+
+
+def near(name: str, allowed: Iterable[str]) -> str:
+    """``; did you mean 'x'?``, or nothing."""
+    match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _is_map(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping)
+
+
+def _fault(error: Any) -> str:
+    where = ".".join(str(x) for x in error["loc"]) or "recipe"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such field{near(where, Recipe.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] == "value_error" else f", got {str(error.get('input'))[:100]!r}"
+    return f"{where}: {message}{got}"

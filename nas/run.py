@@ -1,0 +1,227 @@
+"""Goes in: a command's values. Comes out: the command done, step by step, with what it says on the way."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nas import recipe as recipes
+
+DEMO_RECIPE = Path(__file__).parent / "assets" / "demo.yaml"
+
+
+def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> None:
+    """`search`: check, warm, run, report.
+
+    Raises:
+        RecipeError: Every fault of the input, before anything is spent.
+    """
+    r = resolve(recipe_path, flags, args)
+    os.environ.setdefault("YOLO_VERBOSE", "true")
+    from nas import setting as settings
+    from nas import study as studies
+    from nas import warm
+    from nas.display import Display
+    from nas.train import TrainingFailed
+
+    console = Console(soft_wrap=True)
+    say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
+    started = time.monotonic()
+    greet(r, say)
+    setting = settings.prepare(r)
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    storage = studies.open_storage(studies.storage_url(setting))
+    study = studies.open_study(setting, storage)
+    studies.write_recipe(setting)
+    for line in introduce(setting, len(studies.export.finished(study))):
+        say(line)
+    try:
+        base = warm.warm_base(setting)
+    except TrainingFailed as e:
+        say(f"error: the base could not be trained: {e}; see {setting.log}")
+        sys.exit(1)
+    say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
+    status = 0
+    with Display(study, setting, console) as display:
+        try:
+            studies.run(study, setting, base, display)
+        except KeyboardInterrupt:
+            status = 130
+        except studies.SearchStopped as e:
+            display.say(f"stopped: {e}")
+            status = 1
+    studies.write(study, setting, pictures=True)
+    conclude(study, setting, console, status, time.monotonic() - started)
+    sys.exit(status)
+
+
+def resolve(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> recipes.Recipe:
+    """The recipe that file, flags and KEY=VALUE arguments make together; the demo's where no data is named."""
+    values = {k: v for k, v in flags.items() if v is not None}
+    for key in ("objectives", "modules"):
+        if isinstance(values.get(key), str):
+            values[key] = tuple(x.strip() for x in values[key].split(","))
+        elif key in values:
+            values[key] = tuple(values[key])
+    train = parse(args)
+    for key in ("epochs", "seed"):  # these two are fields of the recipe; people write them the way of Ultralytics
+        if key in train:
+            values.setdefault(key, train.pop(key))
+    if recipe_path is None and values.get("data") in (None, "demo"):
+        recipe_path = DEMO_RECIPE
+    return recipes.read(recipe_path, {**values, "train": train})
+
+
+def parse(args: list[str]) -> dict[str, Any]:
+    """``imgsz=320`` -> ``{"imgsz": 320}`` by Ultralytics' own rules.
+
+    Raises:
+        RecipeError: An argument that is no KEY=VALUE.
+    """
+    if not args:
+        return {}
+    from ultralytics.cfg import parse_key_value_pair
+
+    found = {}
+    for arg in args:
+        if "=" not in arg or arg.startswith(("-", "=")):
+            raise recipes.RecipeError(f"argument {arg!r}: expected KEY=VALUE, for instance imgsz=320")
+        try:
+            key, value = parse_key_value_pair(arg)
+        except Exception as e:
+            raise recipes.RecipeError(f"argument {arg!r}: {' '.join(str(e).split())}") from e
+        found[key] = value
+    return found
+
+
+def greet(r: recipes.Recipe, say: Any) -> None:
+    """What will happen, how long it takes, and how to use one's own data."""
+    if r.data == "demo":
+        say(
+            f"Demo: {r.trials} placements of attention blocks in YOLOv10n, trained briefly on pictures of handwritten\n"
+            "digits made for this. Each starts as an exact copy of a trained detector. About 15 seconds a placement\n"
+            "on 2 CPU cores. Ctrl-C stops it; the same command goes on.\n"
+            "Your own data:  python -m nas search --data my-data.yaml --weights yolov10n.pt imgsz=320"
+        )
+    else:
+        say(
+            f"Searching {r.trials} placements for {r.data}. Ctrl-C stops it; the same command goes on.\n"
+            "First the data, the weights and the space are checked, and the base is measured."
+        )
+
+
+def introduce(setting: Any, done: int) -> list[str]:
+    """What the checks found."""
+    r, d, c = setting.recipe, setting.dataset, setting.base_cost
+    lines = [f"note: {text}" for text in setting.notes]
+    lines += [
+        f"data: {d.images['train']} training and {d.images['val']} validation images, {len(d.names)} classes",
+        f"base: {c.params:,} parameters, {c.gflops:.2f} GFLOPs at {r.imgsz} px, {c.latency.ms:.1f} ms "
+        f"on {c.latency.device} ({c.latency.dtype}, {c.latency.threads} threads, {c.latency.head} head)",
+        f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
+        f"sampler {r.sampler}; objectives {', '.join(r.objectives)}",
+        f"study: {setting.folder}" + (f", continued after {done} placements" if done else ""),
+    ]
+    return lines
+
+
+def conclude(study: Any, setting: Any, console: Console, status: int, seconds: float) -> None:
+    """The front, and what to do with it."""
+    from nas import export
+
+    done, points = export.finished(study), export.front_trials(study)
+    if status == 130:
+        console.print(f"Stopped after {len(done)} placements; the same command goes on from here.", markup=False)
+    if not points:
+        return
+    table = Table(title=f"Pareto front of {len(done)} placements, {seconds / 60:.1f} minutes", title_justify="left")
+    for column in ("trial", "mAP50-95", "vs base", "latency", "GFLOPs"):
+        table.add_column(column, justify="right")
+    table.add_column("placement", overflow="fold")
+    base = next((t for t in done if t.user_attrs["placement"] == {}), None)
+    for t in points:
+        score, cost = t.user_attrs["score"], t.user_attrs["cost"]
+        gain = "-" if base is None else f"{100 * (score['map50_95'] - base.user_attrs['score']['map50_95']):+.2f}"
+        latency, flops = f"x{cost['latency']['ratio']:.3f}", f"{cost['gflops']:.3f}"
+        table.add_row(str(t.number), f"{score['map50_95']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
+    console.print(table)
+    name, folder = setting.recipe.name, setting.folder
+    console.print(
+        "'vs base' is in mAP points under the same batches; one seed, one short training: candidates, no findings.\n"
+        f"Each point's YAML, weights and card: {folder}/front/    picture: {folder}/pareto.html\n"
+        f"Look at it:  python -m nas dashboard {name}\n"
+        f"Take one:    python -m nas export {name} --pick knee -o mine\n"
+        "Train it:    yolo detect train model=mine/<name>.pt data=... epochs=100",
+        highlight=False,
+        markup=False,
+    )
+
+
+def dashboard(which: str, storage: str | None, output: str, host: str, port: int) -> None:
+    """`dashboard`: find the study, dress it, serve it."""
+    from nas import dashboard as boards
+
+    study, folder = boards.find(which, storage, output)
+    if not boards.is_loopback(host):
+        print(
+            f"warning: the dashboard has no login and can delete studies; on {host} everyone who reaches this machine "
+            "can use it. Put it behind an authenticating proxy.",
+            file=sys.stderr,
+        )
+    print(f"Dashboard of {study.study_name}: http://{host}:{port}/dashboard/studies/{study._study_id}  (Ctrl-C stops it)")
+    boards.serve(study, folder, host, port)
+
+
+def export_point(which: str, pick: str, to: Path, storage: str | None, output: str) -> None:
+    """`export`: write one point and say how to train it."""
+    from nas import dashboard as boards
+    from nas import export
+
+    study, folder = boards.find(which, storage, output)
+    trial = export.pick(study, pick)
+    yaml = export.write_point(study, folder, trial, to)
+    weights = yaml.with_suffix(".pt")
+    print(f"trial {trial.number}: {trial.user_attrs['label']}")
+    print(f"  {yaml}    python -m nas train model={yaml} data=... epochs=100")
+    if weights.is_file():
+        print(f"  {weights}    yolo detect train model={weights} data=... epochs=100")
+    else:
+        print("  no .pt: weights are kept for trials on the front only; train it from its YAML")
+    print(f"  {yaml.with_suffix('.json')}    scores, costs, versions")
+
+
+def train(args: list[str], modules: list[str]) -> None:
+    """`train`: Ultralytics' training with its own arguments and our blocks.
+
+    Raises:
+        RecipeError: No model, or an argument that Ultralytics does not have.
+    """
+    from nas.setting import load_modules
+
+    faults: list[str] = []
+    load_modules(tuple(modules), faults)
+    values = parse(args)
+    for key in ("model", "data"):
+        if key not in values:
+            faults.append(f"train needs {key}=..., for instance: model=front/x.yaml data=my.yaml epochs=100")
+    model = values.pop("model", "")
+    if model and not Path(str(model)).is_file() and str(model).endswith((".yaml", ".pt")) and "/" in str(model):
+        faults.append(f"model={model}: no such file")
+    from ultralytics import YOLO
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    faults += [
+        f"{key}={value}: Ultralytics has no such argument{recipes.near(key, DEFAULT_CFG_DICT)}"
+        for key, value in values.items()
+        if key not in DEFAULT_CFG_DICT
+    ]
+    if faults:
+        raise recipes.RecipeError("\n".join(faults))
+    YOLO(str(model)).train(**values)

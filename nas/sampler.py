@@ -1,0 +1,148 @@
+"""Goes in: what a study has tried. Comes out: the next placement, new and within the limits, by any Optuna sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Placement, SearchSpace
+from search_spaces.placement import NONE
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "gp": lambda seed: GPSampler(seed=seed),
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=10),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=10),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+TRIES = 2000
+
+
+class Exhausted(RuntimeError):
+    """Every placement that the space and the limits allow has been tried."""
+
+
+class DistinctSampler(BaseSampler):
+    """Any sampler, whose proposals are made sparse enough, within the limits, and different from all before.
+
+    Optuna repeats itself by intention and knows nothing of `max_blocks`; a proposal that breaks a rule is changed
+    at as few random sites as it takes. What the study stores is what is trained.
+
+    Args:
+        inner: The sampler that proposes.
+        space: What may stand where.
+        allowed: Whether a placement is within the limits that are known before building it.
+        seed: Of the changes.
+    """
+
+    def __init__(
+        self, inner: BaseSampler, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int
+    ) -> None:
+        self.inner, self.space, self.allowed = inner, space, allowed
+        self.rng = np.random.default_rng(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All sites, always."""
+        if "fixed_params" in trial.system_attrs:
+            return {}
+        return {s: CategoricalDistribution(self.space.choices(s)) for s, _ in self.space.sites}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A proposal of the inner sampler, repaired."""
+        if not search_space:
+            return {}
+        known = self.inner.infer_relative_search_space(study, trial)
+        params = dict(self.inner.sample_relative(study, trial, known)) if known else {}
+        most = self.space.max_blocks if params else int(self.rng.integers(1, self.space.max_blocks + 1))
+        for site, distribution in search_space.items():
+            if site not in params:
+                params[site] = self.inner.sample_independent(study, trial, site, distribution)
+        return self.repair(params, set(tried(study, self.space)), most)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The inner sampler's."""
+        return self.inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def repair(self, params: dict[str, str], taken: set[str], most: int) -> dict[str, str]:
+        """Change random sites of ``params`` until it has at most ``most`` blocks, is allowed and not ``taken``.
+
+        Raises:
+            Exhausted: After many tries from many starts.
+        """
+        for attempt in range(TRIES):
+            self._thin(params, most)
+            placement = self.space.placement(params)
+            if len(placement) and placement.id not in taken and self.allowed(placement):
+                return params
+            most = self.space.max_blocks if attempt % 2 else most
+            site = self.space.sites[self.rng.integers(len(self.space.sites))][0]
+            options = self.space.choices(site)
+            params[site] = options[self.rng.integers(len(options))]
+        raise Exhausted(
+            f"no new placement found in {TRIES} tries: {len(taken)} of {self.space.size} are tried, "
+            "the others may be beyond the limits"
+        )
+
+    def _thin(self, params: dict[str, str], most: int) -> None:
+        active = [s for s, label in params.items() if label != NONE]
+        for i in self.rng.permutation(len(active))[most:]:
+            params[active[i]] = NONE
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """The inner sampler's."""
+        self.inner.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """The inner sampler's."""
+        self.inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Reseed both, for another process."""
+        self.rng = np.random.default_rng()
+        self.inner.reseed_rng()
+
+
+def make(name: str, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int) -> DistinctSampler:
+    """The sampler called ``name`` (see :data:`SAMPLERS`), repaired by :class:`DistinctSampler`."""
+    return DistinctSampler(SAMPLERS[name](seed), space, allowed, seed)
+
+
+def tried(study: Study, space: SearchSpace) -> Iterator[str]:
+    """Ids of the placements that are trained, training, waiting, refused or failed for a reason of their own."""
+    for trial in study.get_trials(deepcopy=False):
+        interrupted = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
+        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        if not interrupted and all(s in params for s, _ in space.sites):
+            yield space.placement(params).id
+
+
+def sparse(
+    space: SearchSpace, count: int, allowed: Callable[[Placement], bool], seed: int
+) -> list[Placement]:
+    """Up to ``count`` different placements of one or two blocks that go through all blocks of the space in turn."""
+    rng = np.random.default_rng(seed)
+    blocks = list(space.blocks)
+    order = [blocks[i] for i in rng.permutation(len(blocks))]
+    found: dict[str, Placement] = {}
+    for attempt in range(50 * count):
+        if len(found) == count:
+            break
+        label = order[len(found) % len(order)] if attempt % 5 else order[attempt % len(order)]
+        homes = [s for s, options in space.sites if label in {b.label for b in options}]
+        params = {homes[rng.integers(len(homes))]: label}
+        if space.max_blocks > 1 and rng.random() < 0.4:
+            site, options = space.sites[rng.integers(len(space.sites))]
+            params.setdefault(site, options[rng.integers(len(options))].label)
+        placement = space.placement(params)
+        if allowed(placement):
+            found.setdefault(placement.id, placement)
+    return list(found.values())

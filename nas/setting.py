@@ -1,0 +1,314 @@
+"""Goes in: a Recipe. Comes out: all that its trials share, checked whole before anything is spent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.utils.downloads import attempt_download_asset
+from ultralytics.utils.torch_utils import select_device
+
+import modules
+from modules.attend import Attend
+from nas import cost, data, graph, recipe, weights
+from search_spaces import Block, Placement, SearchSpace, Site, SpaceError, load
+from search_spaces.space import without
+
+T = TypeVar("T")
+DEMO = "demo"
+SCRATCH = "none"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every trial of a study shares.
+
+    Args:
+        recipe: As resolved.
+        dataset: Checked.
+        space: After blocks were left out that cannot stand at a site; ``notes`` says which and why.
+        yaml: The base model's YAML as a dict, with the dataset's number of classes.
+        sites: The sites of the space, by name.
+        start: The trained weights that the base starts from, or None.
+        fused: The base as deployed, on ``device``; latency is measured beside it.
+        base_cost: What the base costs.
+        folder: Where the study writes.
+        identity: All that decides a trial's result; ``digest`` its short hash.
+    """
+
+    recipe: recipe.Recipe
+    dataset: data.Dataset
+    space: SearchSpace
+    yaml: dict[str, Any]
+    sites: dict[str, Site]
+    start: DetectionModel | None
+    fused: DetectionModel
+    base_cost: cost.Cost
+    device: torch.device
+    folder: Path
+    identity: dict[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits of :attr:`identity`."""
+        return recipe.digest(self.identity)
+
+    @property
+    def log(self) -> Path:
+        """Where Ultralytics' own output goes."""
+        return self.folder / "log.txt"
+
+    def predict(self, placement: Placement) -> tuple[int, float]:
+        """Parameters and GFLOPs of a placement, before it is built: the base plus its blocks."""
+        params, gflops = self.base_cost.params, self.base_cost.gflops
+        for name, block in placement:
+            site = self.sites[name]
+            more = cost.block_cost(block, site.channels, site.size(self.recipe.imgsz), self.recipe.wire)
+            params, gflops = params + more[0], gflops + more[1]
+        return params, gflops
+
+    def beyond(self, params: int, gflops: float, latency_ms: float | None = None) -> str | None:
+        """The first hard limit that is exceeded, in words, or None."""
+        r = self.recipe
+        for name, value, limit, unit in (
+            ("params", params, r.max_params, ""),
+            ("GFLOPs", gflops, r.max_gflops, ""),
+            ("latency", latency_ms, r.max_latency_ms, " ms"),
+        ):
+            if value is not None and limit is not None and value > limit:
+                return f"{name} {value:,.6g}{unit} above the limit of {limit:,.6g}{unit}"
+        return None
+
+    def allowed(self, placement: Placement) -> bool:
+        """Whether the limits that need no measurement allow a placement."""
+        if self.recipe.max_params is None and self.recipe.max_gflops is None:
+            return True
+        return self.beyond(*self.predict(placement)) is None
+
+
+def prepare(r: recipe.Recipe) -> Setting:
+    """Check a recipe against its dataset, weights, model and space, and measure the base.
+
+    Raises:
+        RecipeError: Every fault that could be found, one a line.
+    """
+    faults: list[str] = []
+    load_modules(r.modules, faults)
+    device = _try(lambda: pick_device(r.train.get("device")), faults)
+    dataset = _try(lambda: data.check(_data_path(r)), faults)
+    start = _try(lambda: _start(r), faults)
+    names = dataset.names if dataset else {i: str(i) for i in range(80)}
+    yaml = _try(lambda: _yaml(r, start, names), faults)
+    found = _try(lambda: graph.sites(yaml), faults) if yaml else None
+    space = _try(lambda: load(r.space), faults)
+    notes: list[str] = list(dataset.warnings) if dataset else []
+    if found and space:
+        space = fit(space, found, r.imgsz, r.wire, faults, notes)
+    base = _try(lambda: _base(yaml, names, dataset, start), faults) if yaml else None
+    if faults:
+        raise recipe.RecipeError("\n".join(faults))
+    assert dataset and space and yaml and found and base and device is not None
+    fused = cost.deployed(base, device)
+    base_cost = cost.Cost(
+        cost.params(base), cost.gflops(base, r.imgsz), cost.latency(fused, fused, r.imgsz, device, r.latency_runs)
+    )
+    identity = r.identity(dataset.digest, weights_digest(r), space.hash)
+    name = r.name or f"{Path(r.data).stem if r.data == DEMO else dataset.path.parent.name}-{space.name}"
+    setting = Setting(
+        recipe=r.model_copy(update={"name": name}),
+        dataset=dataset,
+        space=space,
+        yaml=yaml,
+        sites={s.name: s for s in found if s.name in dict(space.sites)},
+        start=start,
+        fused=fused,
+        base_cost=base_cost,
+        device=device,
+        folder=Path(r.output) / name,
+        identity=identity,
+        notes=tuple(notes),
+    )
+    assert base_cost.latency is not None
+    too_much = setting.beyond(base_cost.params, base_cost.gflops, base_cost.latency.ms)
+    if too_much:
+        raise recipe.RecipeError(f"the limits exclude the base itself: {too_much}")
+    return setting
+
+
+def load_modules(paths: tuple[str, ...], faults: list[str]) -> None:
+    """Register blocks of installed plug-ins and of the user's own files."""
+    _try(modules.load_entry_points, faults)
+    for path in paths:
+        _try(lambda p=path: modules.load(p), faults)  # type: ignore[misc]
+
+
+def fit(
+    space: SearchSpace,
+    found: tuple[Site, ...],
+    imgsz: int,
+    wire: str,
+    faults: list[str],
+    notes: list[str],
+) -> SearchSpace:
+    """Hold a space against a model's sites and the registry.
+
+    A block of the common list that cannot stand at a site is left out there with a note; whatever a site lists
+    for itself must fit.
+    """
+    known: dict[str, str | None] = {label: _fault_of(block) for label, block in space.blocks.items()}
+    faults += [fault for fault in known.values() if fault]
+    for name, blocks in space.sites:
+        try:
+            site = graph.pick(found, name)
+        except graph.GraphError as e:
+            faults.append(str(e))
+            continue
+        for block in blocks:
+            reason = None if known[block.label] else refusal(block, site, imgsz, space.max_tokens, wire)
+            if reason and name in space.listed:
+                faults.append(reason)
+            elif reason:
+                notes.append(f"left out: {reason}")
+                space = without(space, name, [block.label])
+    if not space.sites:
+        faults.append(f"search space {space.name}: no block can stand at any of its sites")
+    return space
+
+
+def refusal(block: Block, site: Site, imgsz: int, max_tokens: int, wire: str) -> str | None:
+    """Why ``block`` cannot stand at ``site``, or None."""
+    size = site.size(imgsz)
+    tokens = modules.spec(block.name).tokens(size, size)
+    if tokens is not None and tokens > max_tokens:
+        return (
+            f"{block.label} at {site.name}: its cost grows with the square of its tokens, {tokens:,} on the "
+            f"{size}x{size} map at {imgsz} px; the space's max_tokens is {max_tokens:,}"
+        )
+    try:
+        Attend(site.channels, block.name, dict(block.options), wire)
+    except Exception as e:
+        return f"{block.label} at {site.name} ({site.channels} channels): {e}"
+    return None
+
+
+def weights_digest(r: recipe.Recipe) -> str:
+    """Twelve hexadecimal digits of the starting weights' file; ``none`` where there are none."""
+    path = _weights_path(r)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else SCRATCH
+
+
+def cache_folder() -> Path:
+    """The user's cache: the demo's scenes and warm bases."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-attention-nas"
+
+
+def _fault_of(block: Block) -> str | None:
+    try:
+        modules.check_options(block.name, dict(block.options))
+    except ValueError as e:
+        return str(e)
+    return None
+
+
+def _data_path(r: recipe.Recipe) -> Path | str:
+    if r.data == DEMO:
+        from nas.demo import demo_dataset
+
+        return demo_dataset()
+    return r.data
+
+
+def _weights_path(r: recipe.Recipe) -> str | None:
+    """The checkpoint to start from: the demo's, the one named, or Ultralytics' own for the base (downloaded once)."""
+    if r.weights == SCRATCH:
+        return None
+    if r.weights is None and r.data == DEMO and r.base is None:
+        from nas.demo import DEMO_BASE
+
+        return str(DEMO_BASE)
+    name = r.weights or Path(r.base or "yolov10n.yaml").with_suffix(".pt").name
+    if Path(name).is_file():
+        return name
+    got = attempt_download_asset(name)
+    if not Path(got).is_file():
+        raise weights.WeightError(
+            f"weights {name}: no such file, and it could not be downloaded; name a checkpoint by --weights, "
+            f"or start from scratch with --weights {SCRATCH}"
+        )
+    return str(got)
+
+
+def _start(r: recipe.Recipe) -> DetectionModel | None:
+    path = _weights_path(r)
+    return weights.open_model(path) if path else None
+
+
+def _yaml(r: recipe.Recipe, start: DetectionModel | None, names: dict[int, str]) -> dict[str, Any]:
+    """The base's YAML: the named one, else the one inside the weights."""
+    if r.base is not None:
+        try:
+            found = yaml_model_load(r.base)
+        except (FileNotFoundError, OSError) as e:
+            raise weights.WeightError(f"base {r.base}: no such model YAML (for instance yolov10n.yaml)") from e
+    elif start is not None:
+        found = dict(start.yaml)
+    else:
+        found = yaml_model_load("yolov10n.yaml")
+    if not isinstance(found, dict) or not {"backbone", "head"} <= set(found):
+        raise weights.WeightError(f"base {r.base}: a model YAML has the keys backbone and head")
+    return {**found, "nc": len(names)}
+
+
+def _base(
+    yaml: dict[str, Any], names: dict[int, str], dataset: data.Dataset | None, start: DetectionModel | None
+) -> DetectionModel:
+    model = weights.build(yaml, names, dataset.channels if dataset else 3)
+    if start is not None:
+        weights.check_same_architecture(start, model)
+        weights.transfer(start, model, {i: i for i in range(len(model.model))})
+    return model
+
+
+def pick_device(name: Any) -> torch.device:
+    """The one device of a search, as Ultralytics chooses it; on a CPU all cores are used (Ultralytics leaves one out).
+
+    Raises:
+        ValueError: More than one, or none of that name.
+    """
+    if "," in str(name or ""):
+        raise ValueError(f"device={name}: a search trains on one device; start one search a card on one storage")
+    with quiet():
+        device = select_device("" if name is None else str(name), verbose=False)
+    torch.set_num_threads(os.cpu_count() or 1)
+    return device
+
+
+def _try(step: Callable[[], T], faults: list[str]) -> T | None:
+    """Run one check; its error becomes a fault, and the checks after it go on."""
+    try:
+        return step()
+    except (ValueError, SpaceError, OSError, ImportError) as e:
+        faults.append(" ".join(str(e).split()) if "\n" not in str(e) else str(e))
+    return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ultralytics without its banner."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+

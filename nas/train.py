@@ -1,0 +1,325 @@
+"""Goes in: a model with its weights. Comes out: the model after a short training, and its score on the named split."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
+from ultralytics.utils.metrics import DetMetrics
+from ultralytics.utils.torch_utils import init_seeds, unwrap_model
+
+from modules.attend import Attend
+
+QUIET = {"plots": False, "val": False, "save": False, "verbose": False, "exist_ok": True, "save_json": False}
+
+
+class TrainingFailed(RuntimeError):
+    """A training that gave no number; the message is the reason that the trial records."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a training reached, in [0, 1]; None where the model has no NMS-free head.
+
+    Args:
+        map50_95, map50: One-to-many head with NMS.
+        nms_free_map50_95, nms_free_map50: The head that needs no NMS, from the same pass.
+        split: The split that was scored.
+        images_seen: Training images, repeats counted.
+        batches_sha: Hash of all training batches, images and labels in their order.
+        seconds: Wall time by part: setup, steps, validation, rest; ``total`` their sum.
+        gamma: Mean absolute gamma of each inserted block after the training, by its row.
+    """
+
+    map50_95: float
+    map50: float
+    nms_free_map50_95: float | None
+    nms_free_map50: float | None
+    split: str
+    head: str
+    epochs: int
+    images_seen: int
+    seed: int
+    batches_sha: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    gamma: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+class Validator(DetectionValidator):
+    """Ultralytics' validator that also scores the NMS-free head from the same forward pass."""
+
+    def init_metrics(self, model: nn.Module) -> None:
+        """Add a second set of metrics for the one-to-one head."""
+        super().init_metrics(model)
+        head = unwrap_model(model).model[-1]
+        self.one2one_head = head if getattr(head, "one2one_cv2", None) is not None and not self.end2end else None
+        self.nms_free = DetMetrics(names=model.names)
+
+    def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
+        """NMS on the one-to-many predictions; the one-to-one predictions are kept for :meth:`update_metrics`."""
+        if self.one2one_head is not None:
+            self.one2one_preds = _nms_free(self.one2one_head, preds[1]["one2one"], self.args.conf, self.args.max_det)
+        return super().postprocess(preds)
+
+    def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
+        """Update both sets of metrics."""
+        seen = self.seen
+        super().update_metrics(preds, batch)
+        if self.one2one_head is not None:
+            self.seen, first = seen, self.metrics
+            self.metrics = self.nms_free
+            super().update_metrics(self.one2one_preds, batch)
+            self.metrics = first
+
+    def get_stats(self) -> dict[str, Any]:
+        """Ultralytics' figures, with those of the NMS-free head under ``nms_free/``."""
+        stats = super().get_stats()
+        if self.one2one_head is not None:
+            self.nms_free.process(save_dir=self.save_dir, plot=False)
+            stats["nms_free/mAP50-95(B)"] = self.nms_free.box.map
+            stats["nms_free/mAP50(B)"] = self.nms_free.box.map50
+        return stats
+
+
+class Trainer(DetectionTrainer):
+    """Ultralytics' trainer for many short trainings in one process.
+
+    It trains the very model it is given, from the weights that are in it; datasets are read once a process; the
+    blocks have a learning-rate factor of their own; there is one validation, at the end; nothing is saved, and
+    a loss that is not finite, or a lack of memory, is a failure and no other training than the one asked for.
+
+    Args:
+        model: The model to train, weights in place.
+        overrides: Ultralytics' training arguments.
+        block_lr_factor: Learning rate of inserted blocks and their gamma over that of the base.
+        check: Called with the model right before the first step, to verify what is in it.
+    """
+
+    datasets: dict[tuple[Any, ...], Any] = {}  # noqa: RUF012  shared by all trainings of a process
+
+    def __init__(
+        self,
+        model: DetectionModel,
+        overrides: Mapping[str, Any],
+        block_lr_factor: float = 1.0,
+        check: Callable[[DetectionModel], object] | None = None,
+    ):
+        self.block_lr_factor, self.check = block_lr_factor, check
+        self.batches = hashlib.sha256()
+        self.images_seen = 0
+        self.clock = {"setup": 0.0, "steps": 0.0, "validation": 0.0}
+        self.started = time.perf_counter()
+        threads = torch.get_num_threads()
+        super().__init__(overrides={**overrides, **QUIET, "model": "yolov10n.yaml"})
+        torch.set_num_threads(threads)  # Ultralytics leaves one core out
+        self.model = model
+
+    def run_callbacks(self, event: str) -> None:
+        """Keep the clock; the experiment loggers that Ultralytics adds do not belong to a trial."""
+        now = time.perf_counter()
+        if event == "on_train_start":
+            if self.check is not None:
+                self.check(unwrap_model(self.model))
+            init_seeds(self.args.seed, deterministic=self.args.deterministic)  # same draws whatever was built
+            now = time.perf_counter()
+            self.clock["setup"] = now - self.started
+        elif event == "on_train_epoch_start":
+            self.epoch_started = now
+        elif event == "on_train_epoch_end":
+            self.clock["steps"] += now - self.epoch_started
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Ultralytics' reading of the dataset's YAML, once a process."""
+        key = ("data", str(self.args.data), self.args.single_cls)
+        if key not in self.datasets:
+            self.datasets[key] = super().get_dataset()
+        return dict(self.datasets[key])
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """The dataset of an earlier training with fresh transforms, where it reads the same."""
+        keys = ("imgsz", "cache", "single_cls", "classes", "fraction", "rect", "task")
+        key = (str(img_path), mode, batch, *(str(getattr(self.args, k, None)) for k in keys))
+        if key not in self.datasets:
+            self.datasets[key] = super().build_dataset(img_path, mode, batch)
+            return self.datasets[key]
+        dataset = self.datasets[key]
+        dataset.transforms = dataset.build_transforms(hyp=copy(self.args))
+        if dataset.cache != "ram":
+            dataset.buffer = []
+            dataset.ims = [None] * dataset.ni
+        return dataset
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Hash the batch as it comes from the loader, then as Ultralytics does."""
+        for part in ("img", "cls", "bboxes", "batch_idx"):
+            self.batches.update(batch[part].numpy().tobytes())
+        self.images_seen += len(batch["img"])
+        return super().preprocess_batch(batch)
+
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Ultralytics' optimizer with the parameters of inserted blocks in groups of their own.
+
+        Each keeps the weight decay of its group; gamma has none.
+        """
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        blocks = [m for m in unwrap_model(model).modules() if isinstance(m, Attend)]
+        ours = {id(p) for m in blocks for p in m.parameters()}
+        gammas = {id(m.gamma) for m in blocks if getattr(m, "gamma", None) is not None}
+        for group in list(optimizer.param_groups):
+            taken = [p for p in group["params"] if id(p) in ours]
+            group["params"] = [p for p in group["params"] if id(p) not in ours]
+            for free in (True, False):
+                chosen = [p for p in taken if (id(p) in gammas) is free]
+                if chosen:
+                    rest = {k: v for k, v in group.items() if k != "params"}
+                    rest |= {"lr": group["lr"] * self.block_lr_factor, "param_group": "block"}
+                    optimizer.add_param_group(rest | {"params": chosen} | ({"weight_decay": 0.0} if free else {}))
+        optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"]]
+        return optimizer
+
+    def _build_train_pipeline(self) -> None:
+        """Ultralytics halves the batch when memory runs out; another batch would be another training."""
+        if self.optimizer is not None:
+            raise TrainingFailed(f"out of memory with batch={self.args.batch} at imgsz={self.args.imgsz}")
+        super()._build_train_pipeline()
+
+    def get_validator(self) -> Validator:
+        """Our validator, quiet."""
+        return Validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
+
+    def validate(self) -> tuple[dict[str, Any], float]:
+        """Ultralytics' validation, timed."""
+        start = time.perf_counter()
+        result = super().validate()
+        self.clock["validation"] += time.perf_counter() - start
+        return result
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """A loss that is not finite ends the training as failed."""
+        if self.loss is not None and not torch.isfinite(self.loss).all():
+            raise TrainingFailed(f"loss is not finite ({float(self.loss)}) in epoch {epoch + 1}")
+        return False
+
+    def save_model(self) -> bool:
+        """No checkpoint: whoever wants one takes the EMA."""
+        return False
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """No results.csv."""
+
+    def final_eval(self) -> None:
+        """No second validation."""
+
+
+def short_train(
+    model: DetectionModel,
+    overrides: Mapping[str, Any],
+    *,
+    block_lr_factor: float = 1.0,
+    check: Callable[[DetectionModel], object] | None = None,
+    log: Path | None = None,
+) -> tuple[DetectionModel, Score]:
+    """Train ``model`` as ``overrides`` say and score the result once on the val split.
+
+    Returns:
+        The exponential moving average of the weights, in fp32 on the CPU, and its score.
+
+    Raises:
+        TrainingFailed: Not finite, out of memory, or any other error of the training, with its reason.
+    """
+    start = time.perf_counter()
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    with _into(log):
+        try:
+            trainer = Trainer(model, overrides, block_lr_factor, check)
+            trainer.train()
+        except TrainingFailed:
+            raise
+        except (RuntimeError, MemoryError, ValueError, FloatingPointError) as e:
+            raise TrainingFailed(_reason(e)) from e
+        finally:
+            random.setstate(state[0])
+            np.random.set_state(state[1])
+            torch.set_rng_state(state[2])
+    return trainer.ema.ema.float().cpu(), _score(trainer, time.perf_counter() - start)
+
+
+def _score(trainer: Trainer, total: float) -> Score:
+    found = trainer.metrics
+    value = found.get("metrics/mAP50-95(B)")
+    if value is None or not np.isfinite(value):
+        raise TrainingFailed(f"validation gave no finite mAP: {value}")
+    end2end = trainer.args.nms is False
+    seconds = {**trainer.clock, "rest": total - sum(trainer.clock.values()), "total": total}
+    return Score(
+        map50_95=float(value),
+        map50=float(found["metrics/mAP50(B)"]),
+        nms_free_map50_95=found.get("nms_free/mAP50-95(B)"),
+        nms_free_map50=found.get("nms_free/mAP50(B)"),
+        split=str(trainer.args.split),
+        head="one2one" if end2end else "one2many",
+        epochs=trainer.epoch + 1,
+        images_seen=trainer.images_seen,
+        seed=int(trainer.args.seed),
+        batches_sha=trainer.batches.hexdigest()[:16],
+        seconds=seconds,
+        gamma={
+            str(m.i): float(m.gamma.detach().abs().mean())
+            for m in trainer.ema.ema.model
+            if isinstance(m, Attend) and getattr(m, "gamma", None) is not None
+        },
+    )
+
+
+def _reason(e: BaseException) -> str:
+    text = " ".join(str(e).split()) or type(e).__name__
+    return f"out of memory: {text[:200]}" if "out of memory" in text.lower() else f"{type(e).__name__}: {text[:400]}"
+
+
+def _nms_free(head: nn.Module, raw: dict[str, Any], conf: float, max_det: int) -> list[dict[str, torch.Tensor]]:
+    """Decode the one-to-one predictions as the deployed model does: top-k, no NMS."""
+    chosen = head.end2end
+    head.end2end = True
+    try:
+        found = head.postprocess(head._inference(raw).permute(0, 2, 1))
+    finally:
+        head.end2end = chosen
+    kept = [x[x[:, 4] > conf][:max_det] for x in found]
+    return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in kept]
+
+
+@contextlib.contextmanager
+def _into(log: Path | None) -> Iterator[None]:
+    """Send what Ultralytics prints and logs to a file."""
+    if log is None:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handlers, propagate = LOGGER.handlers[:], LOGGER.propagate
+    with log.open("a", encoding="utf-8", errors="replace") as file:
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        LOGGER.handlers, LOGGER.propagate = [handler], False
+        try:
+            with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                yield
+        finally:
+            LOGGER.handlers, LOGGER.propagate = handlers, propagate

@@ -1,0 +1,90 @@
+"""Goes in: a Setting. Comes out: the base fine-tuned on the dataset, once, that every candidate starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from ultralytics.nn.tasks import DetectionModel
+
+from nas import train, weights
+from nas.setting import Setting, cache_folder
+
+
+@dataclass(frozen=True)
+class WarmBase:
+    """The base that candidates start from.
+
+    Args:
+        model: Its weights, fp32 on the CPU.
+        cached: Whether an earlier study had trained it.
+        transfer: What became of the starting weights, in words.
+    """
+
+    model: DetectionModel
+    cached: bool
+    transfer: str
+
+
+def warm_base(setting: Setting) -> WarmBase:
+    """Fine-tune the base for the recipe's `warm_epochs`; a base that was made from the same things is read back.
+
+    Raises:
+        TrainingFailed: With its reason.
+    """
+    r = setting.recipe
+    model = weights.build(setting.yaml, setting.dataset.names, setting.dataset.channels, r.seed)
+    note = "from scratch"
+    if setting.start is not None:
+        rows = {i: i for i in range(len(model.model))}
+        note = str(weights.transfer(setting.start, model, rows, r.seed))
+    if r.warm_epochs == 0:
+        return WarmBase(model, False, note)
+    path = cache_folder() / "warm" / f"{_key(setting)}.pt"
+    if path.is_file():
+        return WarmBase(_read(path, setting), True, note)
+    overrides = overrides_of(setting, epochs=r.warm_epochs) | {"lr0": r.warm_lr0}
+    model, _ = train.short_train(model, overrides, log=setting.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    torch.save(model.state_dict(), part)
+    part.replace(path)
+    return WarmBase(_read(path, setting), False, note)
+
+
+def overrides_of(setting: Setting, epochs: int) -> dict[str, Any]:
+    """Ultralytics' arguments of one training of this study."""
+    r = setting.recipe
+    return {
+        **r.train,
+        "data": str(setting.dataset.path),
+        "epochs": epochs,
+        "seed": r.seed,
+        "device": str(setting.device) if setting.device.type != "cuda" else str(setting.device.index or 0),
+        "project": str(setting.folder.resolve()),
+        "name": ".train",
+    }
+
+
+def _read(path: Path, setting: Setting) -> DetectionModel:
+    """The cached weights in a freshly built model, so that a new and a cached base are the same to the bit."""
+    model = weights.build(setting.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed)
+    if setting.start is not None:  # gives the class branch the width of the starting weights
+        weights.transfer(setting.start, model, {i: i for i in range(len(model.model))}, setting.recipe.seed)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
+def _key(setting: Setting) -> str:
+    """Hash of all that goes into the warm base."""
+    keep = ("data", "weights", "base", "train", "warm_epochs", "warm_lr0", "seed")
+    parts = {k: setting.identity[k] for k in keep}
+    parts |= {"yaml": {k: v for k, v in setting.yaml.items() if k != "yaml_file"}, "device": setting.device.type}
+    parts |= {"torch": torch.__version__, "ultralytics": ultralytics.__version__}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

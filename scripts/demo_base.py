@@ -1,0 +1,85 @@
+"""Goes in: the demo's scenes. Comes out: nas/assets/demo-yolov10n.pt, a YOLOv10n trained on them from scratch.
+
+    python scripts/demo_base.py [--out FILE]
+
+Ultralytics' own trainer, nothing of ours in the model. Mosaic puts four pictures into one and so parts the digits
+from their key: the base learns to find and to read digits, and has yet to learn what a key means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+
+import torch
+from ultralytics import YOLO
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from nas.demo import DEMO_BASE, IMAGE_SIZE, demo_dataset
+
+RECIPE = {
+    "epochs": 40,
+    "close_mosaic": 4,
+    "imgsz": IMAGE_SIZE,
+    "batch": 32,
+    "nbs": 32,
+    "optimizer": "AdamW",
+    "lr0": 0.002,
+    "lrf": 0.05,
+    "warmup_epochs": 2,
+    "fliplr": 0.0,
+    "seed": 0,
+}
+LIMIT = 6_000_000  # bytes
+
+
+def main() -> None:
+    """Train, write, and score both heads on val."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=DEMO_BASE)
+    parser.add_argument("--data", type=Path, default=None, help="folder for the scenes (default: the user's cache)")
+    args = parser.parse_args()
+    data = str(demo_dataset(args.data))
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        model = YOLO("yolov10n.yaml")
+        places = {"data": data, "project": folder, "name": "base"}
+        model.train(**RECIPE, **places, workers=0, cache="ram", plots=False, val=False, device="cpu", amp=False)
+        print(f"trained in {time.perf_counter() - start:.0f} s")
+        write(Path(folder) / "base" / "weights" / "last.pt", args.out)
+    for nms in (None, False):
+        found = YOLO(args.out).val(
+            data=data, imgsz=IMAGE_SIZE, batch=100, workers=0, plots=False, device="cpu", verbose=False, nms=nms
+        )
+        print(f"{'one2one' if nms is False else 'one2many'}: mAP50-95 {found.box.map:.4f}, mAP50 {found.box.map50:.4f}")
+
+
+def write(trained: Path, out: Path) -> None:
+    """Weights in half precision with what loading them needs, and no path of this machine."""
+    checkpoint = torch.load(trained, map_location="cpu", weights_only=False)
+    model = (checkpoint["ema"] or checkpoint["model"]).half().eval()
+    for p in model.parameters():
+        p.requires_grad = False
+    kept = {k: v for k, v in RECIPE.items() if v != DEFAULT_CFG_DICT.get(k)} | {"task": "detect", "model": "yolov10n.yaml"}
+    model.args = dict(kept)
+    model.yaml["yaml_file"] = "yolov10n.yaml"
+    model.pt_path = out.name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        {"epoch": -1, "model": model, "train_args": kept, "license": checkpoint["license"], "version": checkpoint["version"]},
+        out,
+    )
+    size = out.stat().st_size
+    print(f"{out.name}: {size} bytes")
+    if size > LIMIT:
+        raise SystemExit(f"{out.name} has {size} bytes, allowed: {LIMIT}")
+
+
+if __name__ == "__main__":
+    main()
