@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def attention(
             raise ValueError(f"block {name!r}: cost is {cost!r}, allowed: 'linear', 'quadratic'")
         if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
             raise ValueError(f"block {name!r}: tokens is {tokens!r}, allowed: an int >= 1")
-        title = (inspect.getdoc(block) or name).splitlines()[0]
+        title = (block.__doc__ or name).strip().split("\n")[0]  # not getdoc, which inherits nn.Module's
         divisor = tokens if cost == "quadratic" else None
         _SPECS[name] = Spec(name, block, title, paper, family, cost, divisor, _signature(name, block))
         return block
@@ -129,7 +128,8 @@ def load(path: str | Path) -> tuple[str, ...]:
     if not file.stem.isidentifier() or file.suffix != ".py":
         raise ValueError(f"modules file {file.name!r} cannot be imported; expected a name such as mine.py")
     _load_builtin()
-    if file.stem not in sys.modules or not _is_from(sys.modules[file.stem], file):
+    origin = getattr(sys.modules.get(file.stem), "__file__", None)
+    if origin is None or Path(origin).resolve() != file:
         _import_file(file)
     found = _names_of(file.stem)
     if not found:
@@ -172,11 +172,6 @@ def _import_file(file: Path) -> None:
         for name in _names_of(file.stem):
             del _SPECS[name]
         raise ValueError(f"modules file {file.name!r} failed: {_brief(error)}") from error
-
-
-def _is_from(module: ModuleType, file: Path) -> bool:
-    origin = getattr(module, "__file__", None)
-    return origin is not None and Path(origin).resolve() == file
 
 
 def _names_of(module: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Search for the attention block, and its place, that pays on your data. `import nas` lets Ultralytics read our YAMLs."""
+"""Search for the attention block, and its place, that pays on your data.
+
+`import nas` lets Ultralytics read YAMLs with our blocks.
+"""
 
 from nas.plugin import register
 

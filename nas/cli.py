@@ -33,14 +33,18 @@ Modules = Annotated[
     list[str] | None, typer.Option("--modules", metavar="FILE", help="Python file with blocks of your own; repeatable.")
 ]
 Base = Annotated[str, typer.Option(metavar="YAML", help="Model YAML.")]
-Storage = Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")]
+Storage = Annotated[
+    str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")
+]
 Output = Annotated[str, typer.Option(metavar="DIR", help="Folder that holds the studies.")]
 
 
 @app.command()
 def search(
     args: Args = None,
-    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A study as a YAML file; flags win over it.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A study as a YAML file; flags win over it.")
+    ] = None,
     data: Annotated[str | None, typer.Option(metavar="YAML", help="Your dataset, in Ultralytics' format.")] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="PT", help="Trained weights of the base; 'none' starts from scratch.")
@@ -66,7 +70,9 @@ def search(
     max_params: Annotated[int | None, typer.Option(help="Train nothing larger.")] = None,
     modules: Modules = None,
     storage: Storage = None,
-    output: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the studies; default runs.")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder that holds the studies; default runs.")
+    ] = None,
 ) -> None:
     """Search for the placements on the Pareto front of mAP and cost.
 

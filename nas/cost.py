@@ -130,7 +130,8 @@ def latency(
     image = image.to(device, p.dtype)
     for _ in range(warmup):
         model(image), base(image)
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     for i in range(runs):
         pair = [(model, ours), (base, theirs)]
         for net, times in pair if i % 2 else reversed(pair):

@@ -123,9 +123,7 @@ def _labels(
     labels = img2label_paths(files)
     count, bad = 0, []
     with ThreadPoolExecutor(8) as pool:
-        for image, label, (size, text) in zip(
-            files, labels, pool.map(_read, files, labels), strict=True
-        ):
+        for image, label, (size, text) in zip(files, labels, pool.map(_read, files, labels), strict=True):
             digest.update(f"{split}/{Path(image).name}:{size}\n".encode() + text)
             try:
                 classes = list(_classes(text.decode("utf-8")))

@@ -1,11 +1,12 @@
-"""Goes in: nothing. Comes out: the demo's dataset, made once in the user's cache, and the weights that start on it.
+"""Goes in: nothing. Comes out: the demo's dataset, made once in the user's cache, and weights trained on it.
 
-The scenes: 128 x 128 pictures with digits from scikit-learn's handwritten set. One **key** stands somewhere in every
-picture, a 0 or a 1. A 4, 6 or 7 has one class beside a 0 and another beside a 1, wherever the key stands; a 2 or 3
-is a 2 or 3. So the class of every second box cannot be told from the box alone: context from elsewhere decides.
+The scenes: 128 x 128 pictures with digits from scikit-learn's handwritten set. One **key** stands somewhere in
+every picture, a 0 or a 1. A 4, 6 or 7 has one class beside a 0 and another beside a 1, wherever the key stands;
+a 2 or 3 is a 2 or 3. So the class of every second box cannot be told from the box alone: what stands elsewhere
+decides.
 
-Same bytes everywhere for a seed: raw PCG64 output, whole numbers only, and uncompressed BMP. No handwritten digit
-stands in two splits.
+Same bytes everywhere for a seed: raw PCG64 output, whole numbers only, and uncompressed BMP. No handwritten
+digit stands in two splits.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture [size, size, 3] uint8 (blue, green, red) and its boxes: class, left, top, right, bottom in pixels."""
+    """A picture [size, size, 3] (blue, green, red) and its boxes: class, left, top, right, bottom in pixels."""
 
     image: NDArray[np.uint8]
     boxes: tuple[tuple[int, int, int, int, int], ...]
@@ -86,14 +87,16 @@ def demo_dataset(root: Path | None = None, seed: int = 0) -> Path:
             root.mkdir(parents=True, exist_ok=True)
             _make(home, seed)
         except OSError as e:
-            raise DemoError(f"demo dataset: cannot write {home}: {e}; set XDG_CACHE_HOME to a writable folder") from e
+            hint = "set XDG_CACHE_HOME to a writable folder"
+            raise DemoError(f"demo dataset: cannot write {home}: {e}; {hint}") from e
     return home / "data.yaml"
 
 
 def digest(home: Path) -> str:
     """SHA-256 of the names and bytes of data.yaml and of all images and labels below ``home``."""
     found = hashlib.sha256()
-    for file in [home / "data.yaml", *sorted(home.glob("images/*/*.bmp")), *sorted(home.glob("labels/*/*.txt"))]:
+    files = [*sorted(home.glob("images/*/*.bmp")), *sorted(home.glob("labels/*/*.txt"))]
+    for file in [home / "data.yaml", *files]:
         data = file.read_bytes()
         found.update(f"{file.relative_to(home).as_posix()} {len(data)}\n".encode() + data)
     return found.hexdigest()
@@ -131,7 +134,8 @@ def _scene(draw: Draw, glyphs: dict[int, Ints]) -> Scene:
         if place is None:
             continue
         x, y = place
-        ink = _enlarge(glyphs[digit][draw.between(0, len(glyphs[digit]) - 1)], side)[..., None]  # [side, side, 1]
+        glyph = glyphs[digit][draw.between(0, len(glyphs[digit]) - 1)]
+        ink = _enlarge(glyph, side)[..., None]  # [side, side, 1]
         colour = 170 + draw.many(86, 3)
         patch = image[y : y + side, x : x + side]
         patch[:] = (patch * (255 - ink) + colour * ink) // 255
@@ -184,7 +188,7 @@ def _make(home: Path, seed: int) -> None:
         (new / "data.yaml").write_bytes(f"{paths}names:\n{names}".encode())
         (new / "sha256").write_text(digest(new))
         new.chmod(0o755)
-        if home.exists():
+        with contextlib.suppress(FileNotFoundError):
             home.rename(new / "damaged")
         with contextlib.suppress(OSError):  # another process was first; what it made is the same
             new.rename(home)

@@ -30,14 +30,16 @@ class Display:
         console: Where to; a terminal gets a live table, anything else plain lines.
     """
 
-    def __init__(self, study: optuna.Study, setting: Setting, console: Console | None = None) -> None:
-        self.study, self.setting = study, setting
-        self.console = console or Console(soft_wrap=True)
+    def __init__(self, study: optuna.Study, setting: Setting, console: Console) -> None:
+        self.study, self.setting, self.console = study, setting, console
         self.started, self.before = time.monotonic(), len(finished(study))
         self.doing = "starting"
         self.durations: list[float] = []
         self.live = Live(
-            console=self.console, get_renderable=self.render, refresh_per_second=2, redirect_stdout=False,
+            console=self.console,
+            get_renderable=self.render,
+            refresh_per_second=2,
+            redirect_stdout=False,
             redirect_stderr=False,
         )
 
@@ -94,7 +96,9 @@ class Display:
             f"{count[TrialState.PRUNED]} beyond limits",
         )
         facts.add_row(
-            f"{_clock(time.monotonic() - self.started)} passed", f"{self._left()} left", f"hypervolume {self.volume():.4f}"
+            f"{_clock(time.monotonic() - self.started)} passed",
+            f"{self._left()} left",
+            f"hypervolume {self.volume():.4f}",
         )
         running = [t for t in trials if t.state == TrialState.RUNNING]
         now = Text(f"now: {running[-1].user_attrs.get('label', 'choosing')}" if running else self.doing, style="dim")

@@ -18,15 +18,17 @@ import yaml as pyyaml
 from optuna.trial import FrozenTrial, TrialState
 from ultralytics.nn.tasks import DetectionModel
 
-from nas import front
+from nas import front, graph
 from nas.errors import InputError
 from nas.recipe import near
+from search_spaces import Placement
 
 PICKS = ("knee", "best", "fastest")
 KEPT_ARGS = ("data", "imgsz", "batch", "epochs", "seed", "optimizer", "lr0")
 HEADER = """\
 # {label}
-# mAP50-95 {map50_95:.4f} on {split} ({head} head, {epochs} epochs, seed {seed}); {params:,} parameters, {gflops:.2f} GFLOPs
+# mAP50-95 {map50_95:.4f} on {split} ({head} head, {epochs} epochs, seed {seed})
+# {params:,} parameters, {gflops:.3f} GFLOPs
 # Train it:  python -m nas train model={name}.yaml data=... epochs=...
 # or, weights included and with no code of ours:  yolo detect train model={name}.pt data=... epochs=...
 """
@@ -166,18 +168,30 @@ def point_name(trial: FrozenTrial) -> str:
 
 def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
     """The model's YAML as people write it, one row a line, with a header that says what it is."""
-    from nas import graph
-    from search_spaces import Placement
-
     base, wire = study.user_attrs["base_yaml"], study.user_attrs["identity"]["wire"]
-    edited = graph.insert(base, Placement.from_json(trial.user_attrs["placement"]), wire).yaml
+    graft = graph.insert(base, Placement.from_json(trial.user_attrs["placement"]), wire)
     score, cost = trial.user_attrs["score"], trial.user_attrs["cost"]
-    text = HEADER.format(label=trial.user_attrs["label"], name=name, **{**score, **cost})
-    lines = [text.rstrip()]
+    header = HEADER.format(label=trial.user_attrs["label"], name=name, **{**score, **cost})
+    return header + model_text(graft)
+
+
+def model_text(graft: graph.Graft) -> str:
+    """A model's YAML, one row a line, each inserted row with its site beside it.
+
+    The chosen scale stands first among the scales: Ultralytics takes the first when a file's name says none.
+    """
+    edited, sites = dict(graft.yaml), {row: site for site, row in graft.added.items()}
+    if edited.get("scales") and edited.get("scale"):
+        scale = edited.pop("scale")
+        edited["scales"] = {scale: edited["scales"][scale], **edited["scales"]}
+    lines, row = [], 0
     for key, value in edited.items():
         if key in ("backbone", "head"):
-            lines += ["", f"{key}:"] + [f"  - {_flow(row)}" for row in value]
-        elif key not in ("yaml_file", "channels") or (key == "channels" and value != 3):
+            lines += ["", f"{key}:"]
+            for item in value:
+                lines.append(f"  - {_flow(item)}" + (f" # {sites[row]}" if row in sites else ""))
+                row += 1
+        elif key != "yaml_file":
             lines.append(f"{key}: {_flow(value)}")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Goes in: a model's YAML as a dict and a placement. Comes out: its sites, or the edited dict with old row -> new row."""
+"""Goes in: a model's YAML as a dict and a placement. Comes out: its sites, or the dict edited."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def insert(base: Mapping[str, Any], placement: Placement, wire: str = "residual"
 def insert_rows(base: Mapping[str, Any], at: Mapping[int, tuple[str, list[Any]]]) -> Graft:
     """Insert ``[-1, 1, Attend, args]`` after the rows of ``at`` (row -> (site name, args)); see :func:`insert`."""
     edited = copy.deepcopy(dict(base))
-    moved, follows, added = {}, {}, {}
+    moved: dict[int, int] = {}
+    follows: dict[int, int] = {}
+    added: dict[str, int] = {}
     for old in range(len(rows(base))):
         moved[old] = old + len(added)
         follows[old] = moved[old]

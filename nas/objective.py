@@ -55,9 +55,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     try:
         gate(trial, setting, *setting.predict(placement))
         graft = graph.insert(setting.yaml, placement, setting.recipe.wire)
-        model = weights.build(
-            graft.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed
-        )
+        model = weights.build(graft.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed)
         carried = weights.transfer(warm.model, model, graft.moved, setting.recipe.seed)
         found = weigh(setting, model, placement)
         gate(trial, setting, found.params, found.gflops, found.latency.ms if found.latency else None)
@@ -115,7 +113,11 @@ def gate(trial: optuna.Trial, setting: Setting, params: int, gflops: float, late
 def earlier(study: optuna.Study, number: int, placement: Placement) -> FrozenTrial | None:
     """A finished trial of the same placement."""
     for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if t.number != number and t.user_attrs.get("placement_id") == placement.id and "duplicate_of" not in t.user_attrs:
+        if (
+            t.number != number
+            and t.user_attrs.get("placement_id") == placement.id
+            and "duplicate_of" not in t.user_attrs
+        ):
             return t
     return None
 

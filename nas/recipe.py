@@ -1,4 +1,4 @@
-"""Goes in: a YAML file and command-line values. Comes out: a Recipe, with every fault of it told at once before any work."""
+"""Goes in: a YAML file and command-line values. Comes out: a Recipe, all its faults told at once."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ class Recipe(BaseModel):
     def _objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in OBJECTIVES:
-                raise ValueError(f"unknown objective {name!r}; allowed: {', '.join(OBJECTIVES)}{near(name, OBJECTIVES)}")
+                raise ValueError(
+                    f"unknown objective {name!r}; allowed: {', '.join(OBJECTIVES)}{near(name, OBJECTIVES)}"
+                )
         if len(set(value)) != len(value) or len(value) < 2 or value[0] != "map":
             raise ValueError(f"expected map,latency or map,gflops or map,latency,gflops, got {','.join(value)}")
         return value
@@ -162,7 +164,7 @@ def read(path: str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
 
 
 def train_faults(args: Mapping[str, Any]) -> list[str]:
-    """What is wrong with Ultralytics arguments: unknown, decided by the recipe, or refused by Ultralytics' own checks."""
+    """What is wrong with Ultralytics arguments: unknown, decided by the recipe, or refused by Ultralytics."""
     from ultralytics.cfg import get_cfg
     from ultralytics.utils import DEFAULT_CFG_DICT
 

@@ -31,7 +31,7 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     from nas.display import Display
     from nas.train import TrainingFailed
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, file=sys.stdout)  # this very stream: trainings redirect sys.stdout to the log
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
     started = time.monotonic()
     greet(r, say)
@@ -175,7 +175,9 @@ def dashboard(which: str, storage: str | None, output: str, host: str, port: int
             "can use it. Put it behind an authenticating proxy.",
             file=sys.stderr,
         )
-    print(f"Dashboard of {study.study_name}: http://{host}:{port}/dashboard/studies/{study._study_id}  (Ctrl-C stops it)")
+    print(
+        f"Dashboard of {study.study_name}: http://{host}:{port}/dashboard/studies/{study._study_id}  (Ctrl-C stops it)"
+    )
     boards.serve(study, folder, host, port)
 
 

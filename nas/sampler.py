@@ -40,9 +40,7 @@ class DistinctSampler(BaseSampler):
         seed: Of the changes.
     """
 
-    def __init__(
-        self, inner: BaseSampler, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int
-    ) -> None:
+    def __init__(self, inner: BaseSampler, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int) -> None:
         self.inner, self.space, self.allowed = inner, space, allowed
         self.rng = np.random.default_rng(seed)
 
@@ -125,9 +123,7 @@ def tried(study: Study, space: SearchSpace) -> Iterator[str]:
             yield space.placement(params).id
 
 
-def sparse(
-    space: SearchSpace, count: int, allowed: Callable[[Placement], bool], seed: int
-) -> list[Placement]:
+def sparse(space: SearchSpace, count: int, allowed: Callable[[Placement], bool], seed: int) -> list[Placement]:
     """Up to ``count`` different placements of one or two blocks that go through all blocks of the space in turn."""
     rng = np.random.default_rng(seed)
     blocks = list(space.blocks)

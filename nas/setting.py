@@ -311,4 +311,3 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         LOGGER.setLevel(level)
-

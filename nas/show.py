@@ -90,7 +90,9 @@ def placement(items: list[str], base: str, wire: str, files: list[str]) -> None:
 def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files: list[str]) -> None:
     """Print what a placement costs beside the base."""
     if imgsz < 32 or imgsz % 32:
-        raise RecipeError(f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})")
+        raise RecipeError(
+            f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
+        )
     from nas import cost as costs
     from nas import graph, weights
     from nas.setting import pick_device, refusal

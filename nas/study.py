@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import yaml
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -77,9 +78,14 @@ def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:
         study = optuna.load_study(study_name=name, storage=storage)
         refuse_another_recipe(study, setting)
     else:
-        study = optuna.create_study(study_name=name, storage=storage, directions=[d for _, d in chosen])
+        study = optuna.create_study(
+            study_name=name, storage=storage, directions=[StudyDirection[d.upper()] for _, d in chosen]
+        )
     study.sampler = sampler.make(
-        setting.recipe.sampler, setting.space, setting.allowed, setting.recipe.seed + len(study.get_trials(deepcopy=False))
+        setting.recipe.sampler,
+        setting.space,
+        setting.allowed,
+        setting.recipe.seed + len(study.get_trials(deepcopy=False)),
     )
     if "ready" not in study.user_attrs:
         study.set_metric_names([n for n, _ in chosen])
@@ -132,9 +138,7 @@ def enqueue(study: optuna.Study, setting: Setting) -> None:
     r = setting.recipe
     first = [Placement(), *sampler.sparse(setting.space, min(r.startup, r.trials // 3), setting.allowed, r.seed)]
     for placement in first:
-        study.enqueue_trial(
-            setting.space.params(placement), user_attrs={"origin": "startup"}, skip_if_exists=True
-        )
+        study.enqueue_trial(setting.space.params(placement), user_attrs={"origin": "startup"}, skip_if_exists=True)
 
 
 def revive(study: optuna.Study, setting: Setting) -> None:
@@ -181,7 +185,9 @@ def stop_when_done(study: optuna.Study, setting: Setting) -> None:
     ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.state != TrialState.PRUNED]
     last = ended[-MOST_FAILURES:]
     if len(last) == MOST_FAILURES and all("error" in t.user_attrs for t in last):
-        raise SearchStopped(f"the last {MOST_FAILURES} trials all failed; the last reason: {last[-1].user_attrs['error']}")
+        raise SearchStopped(
+            f"the last {MOST_FAILURES} trials all failed; the last reason: {last[-1].user_attrs['error']}"
+        )
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     pruned = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED][-50:]
     if len(pruned) == 50 and not waiting and pruned[0].number == study.get_trials(deepcopy=False)[-1].number - 49:

@@ -81,11 +81,11 @@ class Validator(DetectionValidator):
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Update both sets of metrics."""
-        seen = self.seen
+        seen: int = self.seen
         super().update_metrics(preds, batch)
         if self.one2one_head is not None:
-            self.seen, first = seen, self.metrics
-            self.metrics = self.nms_free
+            first: DetMetrics = self.metrics
+            self.seen, self.metrics = seen, self.nms_free
             super().update_metrics(self.one2one_preds, batch)
             self.metrics = first
 
@@ -182,12 +182,12 @@ class Trainer(DetectionTrainer):
         optimizer = super().build_optimizer(model, *args, **kwargs)
         blocks = [m for m in unwrap_model(model).modules() if isinstance(m, Attend)]
         ours = {id(p) for m in blocks for p in m.parameters()}
-        gammas = {id(m.gamma) for m in blocks if getattr(m, "gamma", None) is not None}
+        undecayed = {id(m.gamma) for m in blocks}
         for group in list(optimizer.param_groups):
             taken = [p for p in group["params"] if id(p) in ours]
             group["params"] = [p for p in group["params"] if id(p) not in ours]
             for free in (True, False):
-                chosen = [p for p in taken if (id(p) in gammas) is free]
+                chosen = [p for p in taken if (id(p) in undecayed) is free]
                 if chosen:
                     rest = {k: v for k, v in group.items() if k != "params"}
                     rest |= {"lr": group["lr"] * self.block_lr_factor, "param_group": "block"}
@@ -281,12 +281,14 @@ def _score(trainer: Trainer, total: float) -> Score:
         seed=int(trainer.args.seed),
         batches_sha=trainer.batches.hexdigest()[:16],
         seconds=seconds,
-        gamma={
-            str(m.i): float(m.gamma.detach().abs().mean())
-            for m in trainer.ema.ema.model
-            if isinstance(m, Attend) and getattr(m, "gamma", None) is not None
-        },
+        gamma=gammas(trainer.ema.ema),
     )
+
+
+def gammas(model: DetectionModel) -> dict[str, float]:
+    """Mean absolute gamma of each inserted block, by its row: how far it has left the identity."""
+    blocks = {str(m.i): m.gamma for m in model.model if isinstance(m, Attend)}
+    return {row: float(gamma.detach().abs().mean()) for row, gamma in blocks.items() if gamma is not None}
 
 
 def _reason(e: BaseException) -> str:
@@ -294,7 +296,7 @@ def _reason(e: BaseException) -> str:
     return f"out of memory: {text[:200]}" if "out of memory" in text.lower() else f"{type(e).__name__}: {text[:400]}"
 
 
-def _nms_free(head: nn.Module, raw: dict[str, Any], conf: float, max_det: int) -> list[dict[str, torch.Tensor]]:
+def _nms_free(head: Any, raw: dict[str, Any], conf: float, max_det: int) -> list[dict[str, torch.Tensor]]:
     """Decode the one-to-one predictions as the deployed model does: top-k, no NMS."""
     chosen = head.end2end
     head.end2end = True

@@ -61,12 +61,16 @@ def warm_base(setting: Setting) -> WarmBase:
 def overrides_of(setting: Setting, epochs: int) -> dict[str, Any]:
     """Ultralytics' arguments of one training of this study."""
     r = setting.recipe
+    cuda = setting.device.type == "cuda"
+    # Ultralytics tests fp16 with a model that it downloads; bf16 needs no test
+    amp = {"amp": "bf16"} if cuda and torch.cuda.is_bf16_supported() else {}
     return {
+        **amp,
         **r.train,
         "data": str(setting.dataset.path),
         "epochs": epochs,
         "seed": r.seed,
-        "device": str(setting.device) if setting.device.type != "cuda" else str(setting.device.index or 0),
+        "device": str(setting.device.index or 0) if cuda else setting.device.type,
         "project": str(setting.folder.resolve()),
         "name": ".train",
     }

@@ -1,4 +1,4 @@
-"""Goes in: a trained base and a model with blocks inserted. Comes out: the model with the base's weights, all accounted for."""
+"""Goes in: a trained base and a model with blocks inserted. Comes out: the model with its weights, accounted for."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def open_model(path: str | Path) -> DetectionModel:
     return model
 
 
-def build(
-    cfg: Mapping[str, Any] | str, names: Mapping[int, str], channels: int = 3, seed: int = 0
-) -> DetectionModel:
+def build(cfg: Mapping[str, Any] | str, names: Mapping[int, str], channels: int = 3, seed: int = 0) -> DetectionModel:
     """Build a detection model from its YAML, without a word and without touching the global random state."""
     cfg = copy.deepcopy(dict(cfg)) if isinstance(cfg, Mapping) else yaml_model_load(cfg)
     cfg["nc"] = len(names)

@@ -36,6 +36,7 @@ RECIPE = {
     "fliplr": 0.0,
     "seed": 0,
 }
+QUIET = {"workers": 0, "cache": "ram", "plots": False, "device": "cpu", "verbose": False}
 LIMIT = 6_000_000  # bytes
 
 
@@ -43,21 +44,19 @@ def main() -> None:
     """Train, write, and score both heads on val."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEMO_BASE)
-    parser.add_argument("--data", type=Path, default=None, help="folder for the scenes (default: the user's cache)")
     args = parser.parse_args()
-    data = str(demo_dataset(args.data))
+    data = str(demo_dataset())
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         model = YOLO("yolov10n.yaml")
         places = {"data": data, "project": folder, "name": "base"}
-        model.train(**RECIPE, **places, workers=0, cache="ram", plots=False, val=False, device="cpu", amp=False)
+        model.train(**RECIPE, **places, **QUIET, val=False, amp=False)
         print(f"trained in {time.perf_counter() - start:.0f} s")
         write(Path(folder) / "base" / "weights" / "last.pt", args.out)
     for nms in (None, False):
-        found = YOLO(args.out).val(
-            data=data, imgsz=IMAGE_SIZE, batch=100, workers=0, plots=False, device="cpu", verbose=False, nms=nms
-        )
-        print(f"{'one2one' if nms is False else 'one2many'}: mAP50-95 {found.box.map:.4f}, mAP50 {found.box.map50:.4f}")
+        found = YOLO(args.out).val(data=data, imgsz=IMAGE_SIZE, batch=100, nms=nms, **QUIET).box
+        head = "one2one" if nms is False else "one2many"
+        print(f"{head}: mAP50-95 {found.map:.4f}, mAP50 {found.map50:.4f}")
 
 
 def write(trained: Path, out: Path) -> None:
@@ -66,15 +65,13 @@ def write(trained: Path, out: Path) -> None:
     model = (checkpoint["ema"] or checkpoint["model"]).half().eval()
     for p in model.parameters():
         p.requires_grad = False
-    kept = {k: v for k, v in RECIPE.items() if v != DEFAULT_CFG_DICT.get(k)} | {"task": "detect", "model": "yolov10n.yaml"}
-    model.args = dict(kept)
+    changed = {k: v for k, v in RECIPE.items() if v != DEFAULT_CFG_DICT.get(k)}
+    model.args = changed | {"task": "detect", "model": "yolov10n.yaml"}
     model.yaml["yaml_file"] = "yolov10n.yaml"
     model.pt_path = out.name
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {"epoch": -1, "model": model, "train_args": kept, "license": checkpoint["license"], "version": checkpoint["version"]},
-        out,
-    )
+    kept = {k: checkpoint[k] for k in ("license", "version")}
+    torch.save({"epoch": -1, "model": model, "train_args": model.args, **kept}, out)
     size = out.stat().st_size
     print(f"{out.name}: {size} bytes")
     if size > LIMIT:

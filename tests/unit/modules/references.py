@@ -1,6 +1,6 @@
-"""The blocks once more, in NumPy fp64 from the papers' formulas, slow and plain; and `scramble` for fair parity.
+"""The blocks once more, in NumPy fp64 from the papers' formulas, slow and plain; `scramble` for fair parity.
 
-Each function takes the map [B, C, H, W] and the block's state dict as fp64 arrays, and no code of the package.
+Each function takes the map [B, C, H, W] and the block's state dict as fp64 arrays, no code of the package.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ State = dict[str, Array]
 
 
 def scramble(block: nn.Module, seed: int = 0) -> nn.Module:
-    """Every parameter and running statistic random, so that no zero, one or symmetry hides a fault; eval mode."""
+    """Every parameter and running statistic random, so that no zero or symmetry hides a fault; eval mode."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in block.parameters():
-            scale = 0.5 if p.numel() == max(p.shape) else p[0].numel() ** -0.5
-            p.copy_(torch.randn(p.shape, generator=g) * scale)
+            p.copy_(torch.randn(p.shape, generator=g))
+            if p.numel() == max(p.shape):
+                p.add_(0.5 * p.sign())  # no scale or gate near zero
+            else:
+                p.mul_(p[0].numel() ** -0.5)
         for name, b in block.named_buffers():
             if name.endswith("running_mean"):
                 b.copy_(torch.randn(b.shape, generator=g))
@@ -54,7 +57,7 @@ def softmax(x: Array, axis: int) -> Array:
 
 def conv(x: Array, w: Array, bias: Array | None = None, groups: int = 1, dilation: int = 1) -> Array:
     """Correlation with zero padding to the same size; w: [O, C / groups, k, k']."""
-    b, c, h, wd = x.shape
+    b, _, h, wd = x.shape
     o, per, kh, kw = w.shape
     y = np.zeros((b, o, h, wd))
     for out in range(o):

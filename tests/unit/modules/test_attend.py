@@ -1,4 +1,4 @@
-"""Attend: the identity to the bit, no trace in the random stream, at home in Ultralytics' parser and optimizer."""
+"""Attend: the identity to the bit, no trace in the random stream, at home in Ultralytics."""
 
 import copy
 import os
@@ -25,11 +25,15 @@ def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("precision", ["fp32", "half", "bf16 autocast", "fp16 autocast", "bf16 autocast, bf16 map"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", "half", "bf16 autocast", "fp16 autocast", "bf16 autocast, bf16 map"]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_starts_as_the_identity_to_the_bit(name: str, precision: str, mode: str) -> None:
     attend = Attend(32, name).train(mode == "train")
-    dtype = torch.half if precision == "half" else torch.bfloat16 if precision.endswith("map") else torch.float32
+    dtype = (
+        torch.half if precision == "half" else torch.bfloat16 if precision.endswith("map") else torch.float32
+    )
     x = image(2, 32, 13, 17, dtype=dtype)
     if precision == "half":
         attend = attend.half()
@@ -150,7 +154,9 @@ def registered() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("scale", "after", "channels"), [("n", 4, 64), ("s", 4, 128), ("n", 16, 64), ("s", 22, 512), ("n", 2, 32)]
 )
-def test_c2_becomes_the_channels_of_the_row_before(registered: None, scale: str, after: int, channels: int) -> None:
+def test_c2_becomes_the_channels_of_the_row_before(
+    registered: None, scale: str, after: int, channels: int
+) -> None:
     from ultralytics.nn.tasks import DetectionModel
 
     model = DetectionModel(yolo_with([-1, 1, "Attend", ["c2", "eca"]], after, scale), verbose=False).eval()
@@ -189,11 +195,12 @@ def test_ultralytics_keeps_gamma_out_of_weight_decay() -> None:
 
     trainer = BaseTrainer.__new__(BaseTrainer)
     trainer.args, trainer.data = SimpleNamespace(warmup_bias_lr=0.1), {"nc": 1}
-    model = nn.Sequential(Attend(32, "sk"), Attend(32, "shuffle"))
+    model = nn.Module()
+    model.model = nn.Sequential(Attend(32, "sk"), Attend(32, "shuffle"))
     for name in ("SGD", "AdamW", "MuSGD"):
         trainer.model = model
         optimizer = trainer.build_optimizer(model, name=name, lr=0.01, decay=0.1)
-        for attend in model:
+        for attend in model.model:
             (group,) = (g for g in optimizer.param_groups if any(p is attend.gamma for p in g["params"]))
             assert (group["weight_decay"], group["param_group"]) == (0.0, "bn"), name
 

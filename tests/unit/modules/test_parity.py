@@ -1,4 +1,4 @@
-"""Each block equals its paper: a NumPy fp64 loop written from the formula, and timm where timm has the block."""
+"""Each block equals its paper: a NumPy fp64 loop from the formula, and timm where timm has it."""
 
 import functools
 import re
@@ -29,7 +29,9 @@ def error(block: nn.Module, x: torch.Tensor, expected: np.ndarray) -> float:
     with torch.no_grad():
         single = block(x).double().numpy()
         double = block.double()(x.double()).numpy()
-    return max(np.abs(single - expected).max(), np.abs(double - expected).max()) / max(1, np.abs(expected).max())
+    return max(np.abs(single - expected).max(), np.abs(double - expected).max()) / max(
+        1, np.abs(expected).max()
+    )
 
 
 def test_every_builtin_block_has_a_reference() -> None:

@@ -63,12 +63,16 @@ def test_creates_with_every_default_written_out(name: str) -> None:
 
 
 def test_unknown_block_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"unknown block 'shufle' \(did you mean 'shuffle'\?\); allowed: cot, eca"):
+    with pytest.raises(
+        ValueError, match=r"unknown block 'shufle' \(did you mean 'shuffle'\?\); allowed: cot, eca"
+    ):
         modules.create("shufle", 16)
 
 
 def test_unknown_option_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"'eca': unknown option 'kernel' .*'kernel_size'.*allowed: kernel_size"):
+    with pytest.raises(
+        ValueError, match=r"'eca': unknown option 'kernel' .*'kernel_size'.*allowed: kernel_size"
+    ):
         modules.create("eca", 16, kernel=3)
     with pytest.raises(ValueError, match="no options"):
         modules.check_options("s2", {"groups": 2})
@@ -157,7 +161,7 @@ def test_parser_locals_are_complete() -> None:
         inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
         return {*code.co_varnames, *code.co_cellvars}.union(*map(locals_of, inner))
 
-    found = {name for name in locals_of(parse_model.__code__) if name.isidentifier()}
+    found = {name for name in locals_of(parse_model.__code__) if name[0].isalpha()}
     assert "c2" in found
     assert found <= registry.PARSER_LOCALS
 
