@@ -35,9 +35,7 @@ class Attend(nn.Module):
         if wire not in WIRES:
             raise ValueError(f"Attend: wire is {wire!r}, allowed: {', '.join(WIRES)}")
         if options is not None and not isinstance(options, Mapping):
-            raise ValueError(
-                f"Attend: options of {name!r} are {options!r}, allowed: a mapping such as {{groups: 8}}"
-            )
+            raise ValueError(f"Attend: options of {name!r} are {options!r}, allowed: a mapping such as {{groups: 8}}")
         self.channels = checks.integer("Attend: channels", channels)
         self.name, self.options, self.wire = name, dict(options or {}), wire
         with torch.random.fork_rng(devices=[]):
@@ -59,9 +57,7 @@ class Attend(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         if not torch.jit.is_tracing() and x.shape[1] != self.channels:
-            raise ValueError(
-                f"Attend({self.name}): the map has {x.shape[1]} channels, expected {self.channels}"
-            )
+            raise ValueError(f"Attend({self.name}): the map has {x.shape[1]} channels, expected {self.channels}")
         y = self.block(x).to(x.dtype)
         if self.gamma is None:
             return y

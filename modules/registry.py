@@ -68,9 +68,7 @@ class Spec:
         return None if self.tokens_divisor is None else -(-h * w // self.tokens_divisor)
 
 
-def attention(
-    name: str, *, paper: str, family: str, cost: Cost = "linear", tokens: int = 1
-) -> Callable[[T], T]:
+def attention(name: str, *, paper: str, family: str, cost: Cost = "linear", tokens: int = 1) -> Callable[[T], T]:
     """Register a class `Block(channels, **hyperparameters)`; `tokens`: pixels per token, if quadratic."""
     _load_builtin()
 

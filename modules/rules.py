@@ -195,9 +195,7 @@ def counts_its_macs(scope: Scope) -> None:
                 block, x = scope.spec.block(c, **scope.options).eval(), torch.empty(1, c, side, side)
             ours, torchs = macs.products_by_thop(block, x), macs.products_by_torch(block, x)
             found = f"thop counts {ours / 1e6:.2f} MMAC of products, FlopCounterMode {torchs / 1e6:.2f}"
-            _require(
-                abs(ours - torchs) <= MAC_ERROR * torchs, f"{found}; add a rule to modules.macs.COUNTERS"
-            )
+            _require(abs(ours - torchs) <= MAC_ERROR * torchs, f"{found}; add a rule to modules.macs.COUNTERS")
 
 
 RULES: dict[str, Callable[[Scope], None]] = {

@@ -14,6 +14,7 @@ from search_spaces import SpaceError
 
 app = typer.Typer(
     add_completion=False,
+    pretty_exceptions_enable=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Find which attention block to add to a YOLO detector, and where, on your own data.",

@@ -45,31 +45,37 @@ def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[
 
 
 def dress(study: optuna.Study, folder: Path) -> FileSystemArtifactStore:
-    """Write the notes, the Pareto picture and the artifacts that the dashboard shows; again changes nothing.
+    """Write the study's note, the Pareto picture and the front's files; again adds what is new.
 
-    The dashboard's own Pareto chart stays; ours carries names, the base and the placements.
+    Each trial's own note and YAML were written while it ran: Optuna closes a finished trial. The dashboard's own
+    Pareto chart stays; ours carries names, the base and the placements.
     """
-    place = folder / "artifacts"
-    place.mkdir(parents=True, exist_ok=True)
-    store = FileSystemArtifactStore(place)
+    store = artifact_store(folder)
     on_front = export.front_trials(study)
     optuna_dashboard.save_note(study, study_note(study, on_front))
     if on_front:
         optuna_dashboard.save_plotly_graph_object(study, report.pareto_figure(study), graph_object_id="pareto")
-    for trial in on_front:
-        have = {a.filename for a in get_all_artifact_meta(trial, storage=study._storage)}
-        with tempfile.TemporaryDirectory() as scratch:
+    have = {a.filename for a in get_all_artifact_meta(study)}
+    with tempfile.TemporaryDirectory() as scratch:
+        for trial in on_front:
             yaml = export.write_point(study, folder, trial, Path(scratch))
             for file in (yaml, yaml.with_suffix(".json"), yaml.with_suffix(".pt")):
                 if file.is_file() and file.name not in have:
-                    upload_artifact(
-                        artifact_store=store,
-                        file_path=str(file),
-                        study_or_trial=trial,
-                        storage=study._storage,
-                        mimetype={".json": "application/json", ".yaml": "text/yaml"}.get(file.suffix),
-                    )
+                    upload(study, file, store)
     return store
+
+
+def artifact_store(folder: Path) -> FileSystemArtifactStore:
+    """The study's artifacts, in its folder."""
+    place = folder / "artifacts"
+    place.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(place)
+
+
+def upload(target: optuna.Study | optuna.Trial, file: Path, store: FileSystemArtifactStore) -> None:
+    """Attach a file to a study or a running trial."""
+    kind = {".json": "application/json", ".yaml": "text/yaml"}.get(file.suffix)
+    upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=target, mimetype=kind)
 
 
 def serve(study: optuna.Study, folder: Path, host: str, port: int) -> None:

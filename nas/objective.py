@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,7 +18,7 @@ import torch
 import ultralytics
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import __version__, cost, export, graph, report, train, weights
+from nas import __version__, cost, dashboard, export, graph, report, train, weights
 from nas.setting import Setting
 from nas.warm import WarmBase, overrides_of
 from search_spaces import Placement, sample
@@ -80,8 +82,17 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     score = replace(score, seconds={**score.seconds, "build": built, "total": time.perf_counter() - started})
     export.keep(setting.folder, trial.number, trained, overrides_of(setting, setting.recipe.epochs))
     note(trial, cost=found.to_json(), score=score.to_json(), transfer=str(carried))
-    optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
+    show(trial, setting, graft)
     return values(setting.recipe.objectives, found, score)
+
+
+def show(trial: optuna.Trial, setting: Setting, graft: graph.Graft) -> None:
+    """What the dashboard shows of a trial: its note, and its YAML to download."""
+    optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / f"trial-{trial.number}-{trial.user_attrs['placement_id']}.yaml"
+        file.write_text(export.model_text(graft), encoding="utf-8")
+        dashboard.upload(trial, file, dashboard.artifact_store(setting.folder))
 
 
 def values(objectives: tuple[str, ...], found: cost.Cost, score: train.Score) -> tuple[float, ...]:
@@ -99,6 +110,8 @@ def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
     fused = cost.deployed(model, setting.device)
     runs = setting.recipe.latency_runs
     measured = cost.latency(fused, setting.fused, setting.recipe.imgsz, setting.device, runs)
+    if not len(placement):
+        measured = replace(measured, ratio=1.0)  # the base over itself: by definition, what is measured is noise
     return cost.Cost(cost.params(model), setting.predict(placement)[1], measured)
 
 

@@ -287,8 +287,16 @@ def pick_device(name: Any) -> torch.device:
         raise ValueError(f"device={name}: a search trains on one device; start one search a card on one storage")
     with quiet():
         device = select_device("" if name is None else str(name), verbose=False)
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads())
     return device
+
+
+def threads() -> int:
+    """CPU threads of a search: OMP_NUM_THREADS where it is set, else the cores that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _try(step: Callable[[], T], faults: list[str]) -> T | None:

@@ -66,6 +66,9 @@ class Score:
 class Validator(DetectionValidator):
     """Ultralytics' validator that also scores the NMS-free head from the same forward pass."""
 
+    seen: int
+    metrics: DetMetrics
+
     def init_metrics(self, model: nn.Module) -> None:
         """Add a second set of metrics for the one-to-one head."""
         super().init_metrics(model)
@@ -81,10 +84,10 @@ class Validator(DetectionValidator):
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Update both sets of metrics."""
-        seen: int = self.seen
+        seen = self.seen
         super().update_metrics(preds, batch)
         if self.one2one_head is not None:
-            first: DetMetrics = self.metrics
+            first = self.metrics
             self.seen, self.metrics = seen, self.nms_free
             super().update_metrics(self.one2one_preds, batch)
             self.metrics = first

@@ -22,9 +22,7 @@ class RelativePosition(nn.Module):
         table = self.table
         at = torch.arange(n, device=table.device, dtype=wide(table.dtype))
         centre = (table.shape[0] - 1) // 2
-        position = (at - at[:, None]) * centre / at[-1:].clamp(
-            min=1
-        ) + centre  # exact integers at the reference
+        position = (at - at[:, None]) * centre / at[-1:].clamp(min=1) + centre  # exact integers at the reference
         return hat(position, table.shape[0]).to(table.dtype) @ table
 
 

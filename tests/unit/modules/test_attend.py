@@ -25,15 +25,11 @@ def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize(
-    "precision", ["fp32", "half", "bf16 autocast", "fp16 autocast", "bf16 autocast, bf16 map"]
-)
+@pytest.mark.parametrize("precision", ["fp32", "half", "bf16 autocast", "fp16 autocast", "bf16 autocast, bf16 map"])
 @pytest.mark.parametrize("name", NAMES)
 def test_starts_as_the_identity_to_the_bit(name: str, precision: str, mode: str) -> None:
     attend = Attend(32, name).train(mode == "train")
-    dtype = (
-        torch.half if precision == "half" else torch.bfloat16 if precision.endswith("map") else torch.float32
-    )
+    dtype = torch.half if precision == "half" else torch.bfloat16 if precision.endswith("map") else torch.float32
     x = image(2, 32, 13, 17, dtype=dtype)
     if precision == "half":
         attend = attend.half()
@@ -154,9 +150,7 @@ def registered() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("scale", "after", "channels"), [("n", 4, 64), ("s", 4, 128), ("n", 16, 64), ("s", 22, 512), ("n", 2, 32)]
 )
-def test_c2_becomes_the_channels_of_the_row_before(
-    registered: None, scale: str, after: int, channels: int
-) -> None:
+def test_c2_becomes_the_channels_of_the_row_before(registered: None, scale: str, after: int, channels: int) -> None:
     from ultralytics.nn.tasks import DetectionModel
 
     model = DetectionModel(yolo_with([-1, 1, "Attend", ["c2", "eca"]], after, scale), verbose=False).eval()

@@ -29,9 +29,7 @@ def error(block: nn.Module, x: torch.Tensor, expected: np.ndarray) -> float:
     with torch.no_grad():
         single = block(x).double().numpy()
         double = block.double()(x.double()).numpy()
-    return max(np.abs(single - expected).max(), np.abs(double - expected).max()) / max(
-        1, np.abs(expected).max()
-    )
+    return max(np.abs(single - expected).max(), np.abs(double - expected).max()) / max(1, np.abs(expected).max())
 
 
 def test_every_builtin_block_has_a_reference() -> None:
@@ -110,9 +108,7 @@ MOBILEVIT_NAMES = (
 def test_mobilevit_equals_timm(channels: int, dim: int, depth: int, size: tuple[int, int]) -> None:
     ours = references.scramble(modules.create("mobilevit", channels, depth=depth))
     layers = LayerFn(conv_norm_act=functools.partial(ConvNormAct, act_layer=nn.SiLU), act=nn.SiLU)
-    theirs = MobileVitBlock(
-        channels, transformer_dim=dim, transformer_depth=depth, patch_size=2, layers=layers
-    ).eval()
+    theirs = MobileVitBlock(channels, transformer_dim=dim, transformer_depth=depth, patch_size=2, layers=layers).eval()
 
     def renamed(key: str) -> str:
         for pattern, name in MOBILEVIT_NAMES:

@@ -103,9 +103,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def entry_points(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     entry = importlib.metadata.EntryPoint("mine", value, registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else []
-    )
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else [])
 
 
 def test_entry_points_are_loaded(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

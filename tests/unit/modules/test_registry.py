@@ -63,16 +63,12 @@ def test_creates_with_every_default_written_out(name: str) -> None:
 
 
 def test_unknown_block_names_the_nearest() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown block 'shufle' \(did you mean 'shuffle'\?\); allowed: cot, eca"
-    ):
+    with pytest.raises(ValueError, match=r"unknown block 'shufle' \(did you mean 'shuffle'\?\); allowed: cot, eca"):
         modules.create("shufle", 16)
 
 
 def test_unknown_option_names_the_nearest() -> None:
-    with pytest.raises(
-        ValueError, match=r"'eca': unknown option 'kernel' .*'kernel_size'.*allowed: kernel_size"
-    ):
+    with pytest.raises(ValueError, match=r"'eca': unknown option 'kernel' .*'kernel_size'.*allowed: kernel_size"):
         modules.create("eca", 16, kernel=3)
     with pytest.raises(ValueError, match="no options"):
         modules.check_options("s2", {"groups": 2})
