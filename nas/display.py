@@ -41,6 +41,7 @@ class Display:
             refresh_per_second=2,
             redirect_stdout=False,
             redirect_stderr=False,
+            transient=True,
         )
 
     def __enter__(self) -> Display:
@@ -102,7 +103,8 @@ class Display:
         )
         running = [t for t in trials if t.state == TrialState.RUNNING]
         now = Text(f"now: {running[-1].user_attrs.get('label', 'choosing')}" if running else self.doing, style="dim")
-        bar = ProgressBar(total=total, completed=min(done, total), width=60)
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=total, completed=min(done, total), width=60))
         return Panel(Group(facts, bar, now, self._front()), title=self.study.study_name, border_style="blue")
 
     def _front(self) -> Table:

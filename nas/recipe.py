@@ -126,11 +126,14 @@ class Recipe(BaseModel):
         """Side of the square training and deployment image in pixels."""
         return int(self.train["imgsz"])
 
-    def identity(self, data_digest: str, weights_digest: str, space_hash: str) -> dict[str, Any]:
+    def identity(
+        self, data_digest: str, weights_digest: str, space_hash: str, module_digests: list[str]
+    ) -> dict[str, Any]:
         """All that decides a trial's result, as JSON; two studies with the same identity may share trials."""
         kept = {k: v for k, v in self.model_dump(mode="json").items() if k not in NOT_IDENTITY}
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in ("workers", "device")}
-        return kept | {"data": data_digest, "weights": weights_digest, "space_hash": space_hash}
+        found = {"data": data_digest, "weights": weights_digest, "space_hash": space_hash, "modules": module_digests}
+        return kept | found
 
 
 def digest(identity: Mapping[str, Any]) -> str:

@@ -113,8 +113,9 @@ def pareto_figure(study: optuna.Study) -> go.Figure:
         title={"text": f"{study.study_name}: {len(done)} placements<br><sup>{best}</sup>"},
         template="plotly_white",
         font={"color": INK, "family": "system-ui, sans-serif"},
-        legend={"orientation": "h", "y": -0.16},
-        margin={"t": 80},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        margin={"t": 90},
+        height=620,
     )
     return figure
 

@@ -205,7 +205,7 @@ def train(args: list[str], modules: list[str]) -> None:
     Raises:
         RecipeError: No model, or an argument that Ultralytics does not have.
     """
-    from nas.setting import load_modules
+    from nas.fit import load_modules
 
     faults: list[str] = []
     load_modules(tuple(modules), faults)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.downloads import attempt_download_asset
 from ultralytics.utils.torch_utils import select_device
 
-import modules
-from modules.attend import Attend
 from nas import cost, data, graph, recipe, weights
-from search_spaces import Block, Placement, SearchSpace, Site, SpaceError, load
-from search_spaces.space import without
+from nas.fit import attempt, fit, load_modules
+from search_spaces import Placement, SearchSpace, Site, load
 
-T = TypeVar("T")
 DEMO = "demo"
 SCRATCH = "none"
 
@@ -102,17 +99,17 @@ def prepare(r: recipe.Recipe) -> Setting:
     """
     faults: list[str] = []
     load_modules(r.modules, faults)
-    device = _try(lambda: pick_device(r.train.get("device")), faults)
-    dataset = _try(lambda: data.check(_data_path(r)), faults)
-    start = _try(lambda: _start(r), faults)
+    device = attempt(lambda: pick_device(r.train.get("device")), faults)
+    dataset = attempt(lambda: data.check(_data_path(r)), faults)
+    start = attempt(lambda: _start(r), faults)
     names = dataset.names if dataset else {i: str(i) for i in range(80)}
-    yaml = _try(lambda: _yaml(r, start, names), faults)
-    found = _try(lambda: graph.sites(yaml), faults) if yaml else None
-    space = _try(lambda: load(r.space), faults)
+    yaml = attempt(lambda: _yaml(r, start, names), faults)
+    found = attempt(lambda: graph.sites(yaml), faults) if yaml else None
+    space = attempt(lambda: load(r.space), faults)
     notes: list[str] = list(dataset.warnings) if dataset else []
     if found and space:
         space = fit(space, found, r.imgsz, r.wire, faults, notes)
-    base = _try(lambda: _base(yaml, names, dataset, start), faults) if yaml else None
+    base = attempt(lambda: _base(yaml, names, dataset, start), faults) if yaml else None
     if faults:
         raise recipe.RecipeError("\n".join(faults))
     assert dataset and space and yaml and found and base and device is not None
@@ -120,7 +117,7 @@ def prepare(r: recipe.Recipe) -> Setting:
     base_cost = cost.Cost(
         cost.params(base), cost.gflops(base, r.imgsz), cost.latency(fused, fused, r.imgsz, device, r.latency_runs)
     )
-    identity = r.identity(dataset.digest, weights_digest(r), space.hash)
+    identity = r.identity(dataset.digest, weights_digest(r), space.hash, [_digest(path) for path in r.modules])
     name = r.name or f"{Path(r.data).stem if r.data == DEMO else dataset.path.parent.name}-{space.name}"
     setting = Setting(
         recipe=r.model_copy(update={"name": name}),
@@ -143,66 +140,10 @@ def prepare(r: recipe.Recipe) -> Setting:
     return setting
 
 
-def load_modules(paths: tuple[str, ...], faults: list[str]) -> None:
-    """Register blocks of installed plug-ins and of the user's own files."""
-    _try(modules.load_entry_points, faults)
-    for path in paths:
-        _try(lambda p=path: modules.load(p), faults)  # type: ignore[misc]
-
-
-def fit(
-    space: SearchSpace,
-    found: tuple[Site, ...],
-    imgsz: int,
-    wire: str,
-    faults: list[str],
-    notes: list[str],
-) -> SearchSpace:
-    """Hold a space against a model's sites and the registry.
-
-    A block of the common list that cannot stand at a site is left out there with a note; whatever a site lists
-    for itself must fit.
-    """
-    known: dict[str, str | None] = {label: _fault_of(block) for label, block in space.blocks.items()}
-    faults += [fault for fault in known.values() if fault]
-    for name, blocks in space.sites:
-        try:
-            site = graph.pick(found, name)
-        except graph.GraphError as e:
-            faults.append(str(e))
-            continue
-        for block in blocks:
-            reason = None if known[block.label] else refusal(block, site, imgsz, space.max_tokens, wire)
-            if reason and name in space.listed:
-                faults.append(reason)
-            elif reason:
-                notes.append(f"left out: {reason}")
-                space = without(space, name, [block.label])
-    if not space.sites:
-        faults.append(f"search space {space.name}: no block can stand at any of its sites")
-    return space
-
-
-def refusal(block: Block, site: Site, imgsz: int, max_tokens: int, wire: str) -> str | None:
-    """Why ``block`` cannot stand at ``site``, or None."""
-    size = site.size(imgsz)
-    tokens = modules.spec(block.name).tokens(size, size)
-    if tokens is not None and tokens > max_tokens:
-        return (
-            f"{block.label} at {site.name}: its cost grows with the square of its tokens, {tokens:,} on the "
-            f"{size}x{size} map at {imgsz} px; the space's max_tokens is {max_tokens:,}"
-        )
-    try:
-        Attend(site.channels, block.name, dict(block.options), wire)
-    except Exception as e:
-        return f"{block.label} at {site.name} ({site.channels} channels): {e}"
-    return None
-
-
 def weights_digest(r: recipe.Recipe) -> str:
     """Twelve hexadecimal digits of the starting weights' file; ``none`` where there are none."""
     path = _weights_path(r)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if path else SCRATCH
+    return _digest(path) if path else SCRATCH
 
 
 def cache_folder() -> Path:
@@ -210,12 +151,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-attention-nas"
 
 
-def _fault_of(block: Block) -> str | None:
-    try:
-        modules.check_options(block.name, dict(block.options))
-    except ValueError as e:
-        return str(e)
-    return None
+def _digest(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
 def _data_path(r: recipe.Recipe) -> Path | str:
@@ -297,15 +234,6 @@ def threads() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _try(step: Callable[[], T], faults: list[str]) -> T | None:
-    """Run one check; its error becomes a fault, and the checks after it go on."""
-    try:
-        return step()
-    except (ValueError, SpaceError, OSError, ImportError) as e:
-        faults.append(" ".join(str(e).split()) if "\n" not in str(e) else str(e))
-    return None
 
 
 @contextmanager

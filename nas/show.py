@@ -95,7 +95,8 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
         )
     from nas import cost as costs
     from nas import graph, weights
-    from nas.setting import pick_device, refusal
+    from nas.fit import refusal
+    from nas.setting import pick_device
 
     chosen, model = _checked(items, base, files), _model(base)
     found = graph.sites(model)
@@ -241,7 +242,7 @@ def _spec(name: str) -> Any:
 
 
 def _load(files: list[str]) -> None:
-    from nas.setting import load_modules
+    from nas.fit import load_modules
 
     faults: list[str] = []
     load_modules(tuple(files), faults)

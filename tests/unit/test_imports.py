@@ -1,0 +1,99 @@
+"""Imports point one way: spaces know nothing of ours, blocks know neither the search nor Ultralytics, no cycles."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from conftest import REPO, run_python
+
+# From what knows nothing to what knows all; a file may import only those before it.
+ORDER = (
+    "errors plugin __init__ front graph demo recipe data cost weights train sampler setting warm "
+    "export report display objective study dashboard run show cli __main__"
+).split()  # noqa: SIM905
+
+
+def imports(file: Path, package: str, inner: bool = True) -> set[str]:
+    """Full names that a file imports; without those inside functions unless ``inner``; none for types only."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.update(a.name for a in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = ".".join([package] * bool(child.level) + [child.module] * bool(child.module))
+                found.update(f"{base}.{a.name}" for a in child.names)
+                found.add(base)
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not inner:
+                continue
+            else:
+                visit(child)
+
+    visit(tree)
+    return found
+
+
+def edges(inner: bool) -> dict[str, set[str]]:
+    """Module of nas -> modules of nas that it imports."""
+    files = {f.stem: f for f in (REPO / "nas").glob("*.py")}
+    graph = {}
+    for name, file in files.items():
+        full = imports(file, "nas", inner)
+        used = {part for x in full if x.startswith("nas.") and (part := x.split(".")[1]) in files}
+        if any(x.startswith("nas.") and x.split(".")[1] not in files for x in full):
+            used.add("__init__")  # such as `from nas import __version__`
+        graph[name] = used - {name}
+    return graph
+
+
+def tops(folder: str, **kwargs: bool) -> set[str]:
+    """Top-level packages that a folder's files import."""
+    found = set()
+    for file in (REPO / folder).rglob("*.py"):
+        found |= {x.split(".")[0] for x in imports(file, folder, **kwargs)}
+    return found
+
+
+def test_search_spaces_import_nothing_of_ours_and_no_torch() -> None:
+    assert not tops("search_spaces") & {"nas", "modules", "torch", "ultralytics", "optuna", "timm"}
+
+
+def test_blocks_import_neither_the_search_nor_ultralytics_nor_optuna() -> None:
+    assert not tops("modules") & {"nas", "ultralytics", "optuna", "search_spaces"}
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["at the top of files", "inside functions too"])
+def test_no_cycle_among_the_files_of_nas(inner: bool) -> None:
+    try:
+        TopologicalSorter(edges(inner)).prepare()
+    except CycleError as e:
+        pytest.fail(f"imports in a circle: {' -> '.join(e.args[1])}")
+
+
+def test_every_file_of_nas_stands_in_the_order() -> None:
+    assert set(edges(True)) == set(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_file_imports_only_what_stands_before_it(name: str) -> None:
+    allowed = set(ORDER[: ORDER.index(name)])
+    assert edges(True)[name] <= allowed
+
+
+def test_spaces_and_the_package_itself_load_without_torch() -> None:
+    run_python(
+        "import sys, search_spaces\n"
+        "space = search_spaces.load('article')\n"
+        "assert space.size > 1000\n"
+        "import nas, nas.cli\n"
+        "heavy = {'torch', 'ultralytics', 'optuna'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
