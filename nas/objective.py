@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -50,7 +48,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     started = time.perf_counter()
     placement = sample(setting.space, trial)
     note(trial, placement_id=placement.id, label=placement.label, placement=placement.to_json())
-    note(trial, recipe=setting.digest, versions=VERSIONS, pid=os.getpid(), host=socket.gethostname())
+    note(trial, recipe=setting.digest, versions=VERSIONS)
     if (twin := earlier(trial.study, trial.number, placement)) is not None:
         note(trial, duplicate_of=twin.number, **{k: twin.user_attrs[k] for k in ("cost", "score")})
         return tuple(twin.values)

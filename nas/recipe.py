@@ -118,7 +118,7 @@ class Recipe(BaseModel):
     def _train(cls, value: dict[str, Any]) -> dict[str, Any]:
         faults = train_faults(value)
         if faults:
-            raise ValueError("; ".join(faults))
+            raise ValueError("\n".join(faults))
         return {**TRAIN_DEFAULTS, **value}
 
     @property
@@ -195,7 +195,7 @@ def train_faults(args: Mapping[str, Any]) -> list[str]:
 
 def near(name: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or nothing."""
-    match = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1)
+    match = difflib.get_close_matches(str(name), [str(a).strip("'") for a in allowed], n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
@@ -205,8 +205,12 @@ def _is_map(value: Any) -> bool:
 
 def _fault(error: Any) -> str:
     where = ".".join(str(x) for x in error["loc"]) or "recipe"
+    got = str(error.get("input"))[:100]
     if error["type"] == "extra_forbidden":
         return f"{where}: no such field{near(where, Recipe.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
-    got = "" if error["type"] == "value_error" else f", got {str(error.get('input'))[:100]!r}"
-    return f"{where}: {message}{got}"
+    if error["type"] == "value_error":
+        return "\n".join(f"{where}: {line}" for line in error["msg"].removeprefix("Value error, ").splitlines())
+    if error["type"] == "literal_error":
+        allowed = error["ctx"]["expected"]
+        return f"{where}: got {got!r}, allowed: {allowed}{near(got, allowed.replace(' or ', ', ').split(', '))}"
+    return f"{where}: {error['msg']}, got {got!r}"

@@ -35,9 +35,10 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
     started = time.monotonic()
     greet(r, say)
+    storage = studies.open_storage(r.storage) if r.storage else None  # before anything is spent or written
     setting = settings.prepare(r)
     setting.folder.mkdir(parents=True, exist_ok=True)
-    storage = studies.open_storage(studies.storage_url(setting))
+    storage = storage or studies.open_storage(studies.storage_url(setting))
     study = studies.open_study(setting, storage)
     studies.write_recipe(setting)
     for line in introduce(setting, len(studies.export.finished(study))):

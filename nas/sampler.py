@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,7 +98,9 @@ class DistinctSampler(BaseSampler):
             params[active[i]] = NONE
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """The inner sampler's."""
+        """Say whose trial it is before anything can interrupt it, then the inner sampler's."""
+        for key, value in owner().items():
+            study._storage.set_trial_user_attr(trial._trial_id, key, value)
         self.inner.before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
@@ -107,6 +111,11 @@ class DistinctSampler(BaseSampler):
         """Reseed both, for another process."""
         self.rng = np.random.default_rng()
         self.inner.reseed_rng()
+
+
+def owner() -> dict[str, Any]:
+    """This process, as trials record it."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def make(name: str, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int) -> DistinctSampler:

@@ -143,9 +143,7 @@ def enqueue(study: optuna.Study, setting: Setting) -> None:
 
 def revive(study: optuna.Study, setting: Setting) -> None:
     """Fail trials whose process is gone, and queue again what was interrupted before it was trained."""
-    for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if t.user_attrs.get("host") == socket.gethostname() and not _alive(t.user_attrs.get("pid")):
-            study.tell(t.number, state=TrialState.FAIL)
+    close(study, lambda pid: not _alive(pid))
     known = set(sampler.tried(study, setting.space))
     for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if "error" in t.user_attrs or not all(s in t.params for s, _ in setting.space.sites):
@@ -154,6 +152,13 @@ def revive(study: optuna.Study, setting: Setting) -> None:
         if placement.id not in known:
             known.add(placement.id)
             study.enqueue_trial(t.params, user_attrs={"origin": f"interrupted trial {t.number}"})
+
+
+def close(study: optuna.Study, gone: Callable[[Any], bool]) -> None:
+    """Fail the running trials of this machine whose process is ``gone``."""
+    for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if t.user_attrs.get("host") == socket.gethostname() and gone(t.user_attrs.get("pid")):
+            study.tell(t.number, state=TrialState.FAIL)
 
 
 def run(study: optuna.Study, setting: Setting, warm: WarmBase, display: Display) -> None:
@@ -175,6 +180,8 @@ def run(study: optuna.Study, setting: Setting, warm: WarmBase, display: Display)
             study.optimize(objective.make(setting, warm), callbacks=callbacks, catch=(objective.CandidateFailed,))
         except sampler.Exhausted as e:
             raise SearchStopped(str(e)) from e
+        finally:
+            close(study, lambda pid: pid == os.getpid())
 
 
 def stop_when_done(study: optuna.Study, setting: Setting) -> None:

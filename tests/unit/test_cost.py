@@ -35,8 +35,8 @@ PLACED = [{sorted(SITES)[i % 9]: block} for i, block in enumerate(BLOCKS)]
 SEVERAL = {"backbone.p3": "cot", "neck.p3": {"sk": {}}, "neck.p5": "mhsa", "backbone.psa": "mobilevit"}
 
 
+@pytest.mark.parametrize("wire", ["residual", "plain"])
 @pytest.mark.parametrize("blocks", [*PLACED, SEVERAL], ids=str)
-@pytest.mark.parametrize("wire", ["residual"])
 def test_the_whole_is_the_base_and_its_blocks(blocks: dict[str, object], wire: str) -> None:
     placement = Placement.of(blocks)
     model = weights.build(graph.insert(YAML, placement, wire).yaml, NAMES)
@@ -52,7 +52,7 @@ def test_the_whole_is_the_base_and_its_blocks(blocks: dict[str, object], wire: s
 
 def test_blocks_that_multiply_are_counted() -> None:
     """A counter that sees nothing would make the sum right and every block free."""
-    for name in set(BLOCKS) - {"simam"}:
+    for name in set(BLOCKS) - {"simam", "shuffle"}:  # these two have neither a convolution nor a matrix product
         assert cost.block_cost(Block(name), 64, 16)[1] > 0, name
 
 

@@ -12,8 +12,8 @@ from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
 ORDER = (
-    "errors plugin __init__ front graph demo recipe data cost weights train sampler setting warm "
-    "export report display objective study dashboard run show cli __main__"
+    "errors plugin __init__ front graph fit demo recipe storage data cost weights validate train sampler setting warm "
+    "export report dashboard display objective study run show cli __main__"
 ).split()  # noqa: SIM905
 
 
@@ -79,13 +79,12 @@ def test_no_cycle_among_the_files_of_nas(inner: bool) -> None:
 
 
 def test_every_file_of_nas_stands_in_the_order() -> None:
-    assert set(edges(True)) == set(ORDER)
+    assert set(edges(True)) <= set(ORDER)
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", sorted(edges(True)))
 def test_a_file_imports_only_what_stands_before_it(name: str) -> None:
-    allowed = set(ORDER[: ORDER.index(name)])
-    assert edges(True)[name] <= allowed
+    assert edges(True)[name] <= set(ORDER[: ORDER.index(name)])
 
 
 def test_spaces_and_the_package_itself_load_without_torch() -> None:
