@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from nas import export, report
 from nas.recipe import RecipeError, near
+from nas.storage import open_storage
 
 
 def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[optuna.Study, Path]:
@@ -22,8 +23,6 @@ def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[
     Raises:
         RecipeError: There is none; says which there are.
     """
-    from nas.study import open_storage
-
     folder = Path(which) if (Path(which) / "study.db").is_file() else Path(output) / which
     if storage is None:
         database = folder / "study.db"

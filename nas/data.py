@@ -90,7 +90,7 @@ def _resolve(path: str | Path) -> dict[str, Any]:
         if not isinstance(raw, dict):
             raise DataError(f"dataset {path}: expected keys train, val and names, got {type(raw).__name__}")
         nc, names = raw.get("nc"), raw.get("names")
-        if nc is not None and names is not None and nc != len(names):
+        if nc is not None and isinstance(names, list | dict) and nc != len(names):
             raise DataError(f"dataset {path}: nc says {nc} classes, names lists {len(names)}; they must agree")
     try:
         return check_det_dataset(str(path))

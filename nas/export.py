@@ -154,6 +154,7 @@ def write_point(study: optuna.Study, folder: Path, trial: FrozenTrial, target: P
     (target / f"{name}.json").write_text(json.dumps(card(study, trial), indent=2) + "\n", encoding="utf-8")
     weights = checkpoint(folder, trial.number)
     if weights.is_file():
+        (target / f"{name}.pt").unlink(missing_ok=True)
         try:
             os.link(weights, target / f"{name}.pt")
         except OSError:

@@ -82,6 +82,6 @@ def attempt(step: Callable[[], T], faults: list[str]) -> T | None:
     """Run one check; its error becomes a fault, and the checks after it go on."""
     try:
         return step()
-    except (ValueError, OSError, ImportError) as e:
+    except (ValueError, OSError, ImportError, RuntimeError) as e:
         faults.append(" ".join(str(e).split()) if "\n" not in str(e) else str(e))
     return None

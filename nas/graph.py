@@ -65,10 +65,12 @@ def sites(base: Mapping[str, Any]) -> tuple[Site, ...]:
     Raises:
         GraphError: A row is not understood.
     """
+    _check_rows(base)
+    source, _, module, _ = rows(base)[-1]
+    if module not in HEADS or not isinstance(source, list):
+        last = len(rows(base)) - 1
+        raise GraphError(f"row {last} ({module}): expected a detection head, one of {', '.join(HEADS)}")
     walked = _walk(base)
-    head = walked[-1]
-    if head.module not in HEADS or not isinstance(head.source, list):
-        raise GraphError(f"row {head.index} ({head.module}): expected a detection head, one of {', '.join(HEADS)}")
     found: dict[str, _Row] = {}
     for row in walked[:-1]:
         level = math.log2(row.stride)
@@ -77,7 +79,7 @@ def sites(base: Mapping[str, Any]) -> tuple[Site, ...]:
                 found["backbone.psa"] = row
             elif row.module not in POOLING:
                 found[f"backbone.p{level:.0f}"] = row
-        elif row.index in head.source:
+        elif row.index in source:
             found[f"neck.p{level:.0f}"] = row
         elif not row.in_backbone and walked[row.index - 1].module == "Concat":
             found[f"neck.p{level:.0f}_td"] = row
@@ -179,6 +181,19 @@ def _walk(base: Mapping[str, Any]) -> list[_Row]:
             channels = math.ceil(min(args[0], most) * width / 8) * 8
         walked.append(_Row(index, source, module, stride, channels, index < len(base["backbone"])))
     return walked
+
+
+def _check_rows(base: Mapping[str, Any]) -> None:
+    """Refuse what is no graph: rows that are no `[from, repeats, module, args]`, or that read what is not there yet."""
+    for part in ("backbone", "head"):
+        if not isinstance(base.get(part), list) or not base[part]:
+            raise GraphError(f"{part}: expected a list of rows [from, repeats, module, args], got {base.get(part)!r}")
+    for i, row in enumerate(rows(base)):
+        if not isinstance(row, list) or len(row) != 4 or not isinstance(row[2], str) or not isinstance(row[3], list):
+            raise GraphError(f"row {i}: expected [from, repeats, module, args], got {row!r}")
+        for source in row[0] if isinstance(row[0], list) else [row[0]]:
+            if not isinstance(source, int) or source >= i or (i + source < 0 and i > 0 and source < 0):
+                raise GraphError(f"row {i} ({row[2]}): reads row {source!r}, which is not before it")
 
 
 def _stride(module: str, args: list[Any], index: int) -> float:

@@ -57,6 +57,7 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
     "distill_model": "",
     "profile": "",
 }
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")  # Ultralytics'
 NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules")
 
 
@@ -89,7 +90,9 @@ class Recipe(BaseModel):
     max_gflops: float | None = Field(None, gt=0)
     max_latency_ms: float | None = Field(None, gt=0)
     max_params: int | None = Field(None, gt=0)
-    train: dict[str, Any] = Field(default_factory=dict, description="Ultralytics' training arguments.")
+    train: dict[str, Any] = Field(
+        default_factory=lambda: dict(TRAIN_DEFAULTS), description="Ultralytics' training arguments."
+    )
     storage: str | None = Field(None, description="Optuna storage URL; by default SQLite in the study's folder.")
     output: str = Field("runs", description="Folder that studies are written to.")
 
@@ -126,13 +129,10 @@ class Recipe(BaseModel):
         """Side of the square training and deployment image in pixels."""
         return int(self.train["imgsz"])
 
-    def identity(
-        self, data_digest: str, weights_digest: str, space_hash: str, module_digests: list[str]
-    ) -> dict[str, Any]:
-        """All that decides a trial's result, as JSON; two studies with the same identity may share trials."""
+    def identity(self, **found: Any) -> dict[str, Any]:
+        """All that decides a trial's result: this recipe, and what was ``found`` (digests, device, versions)."""
         kept = {k: v for k, v in self.model_dump(mode="json").items() if k not in NOT_IDENTITY}
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in ("workers", "device")}
-        found = {"data": data_digest, "weights": weights_digest, "space_hash": space_hash, "modules": module_digests}
         return kept | found
 
 
@@ -161,7 +161,7 @@ def read(path: str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
         data = loaded
     train = {**(data.get("train") or {}), **overrides.get("train", {})} if _is_map(data.get("train")) else data["train"]
     try:
-        return Recipe(**{**data, **{k: v for k, v in overrides.items() if v is not None}, "train": train})
+        return Recipe.model_validate({**data, **{k: v for k, v in overrides.items() if v is not None}, "train": train})
     except ValidationError as e:
         raise RecipeError("\n".join(_fault(err) for err in e.errors())) from e
 
@@ -183,6 +183,9 @@ def train_faults(args: Mapping[str, Any]) -> list[str]:
                 get_cfg(overrides={key: value})
             except Exception as e:
                 faults.append(f"{key}={value}: {' '.join(str(e).split())}")
+    optimizer = str(args.get("optimizer", "auto"))
+    if optimizer.lower() not in {name.lower() for name in OPTIMIZERS}:
+        faults.append(f"optimizer={optimizer}: allowed: {', '.join(OPTIMIZERS)}{near(optimizer, OPTIMIZERS)}")
     imgsz = args.get("imgsz")
     if imgsz is not None and (isinstance(imgsz, bool) or not isinstance(imgsz, int) or imgsz < 32 or imgsz % 32):
         around = max(32, round(imgsz / 32) * 32) if isinstance(imgsz, int | float) else 640

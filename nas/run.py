@@ -29,16 +29,17 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     from nas import study as studies
     from nas import warm
     from nas.display import Display
+    from nas.storage import open_storage
     from nas.train import TrainingFailed
 
     console = Console(soft_wrap=True, file=sys.stdout)  # this very stream: trainings redirect sys.stdout to the log
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
     started = time.monotonic()
     greet(r, say)
-    storage = studies.open_storage(r.storage) if r.storage else None  # before anything is spent or written
+    storage = open_storage(r.storage) if r.storage else None  # before anything is spent or written
     setting = settings.prepare(r)
     setting.folder.mkdir(parents=True, exist_ok=True)
-    storage = storage or studies.open_storage(studies.storage_url(setting))
+    storage = storage or open_storage(studies.storage_url(setting))
     study = studies.open_study(setting, storage)
     studies.write_recipe(setting)
     for line in introduce(setting, len(studies.export.finished(study))):
@@ -153,12 +154,12 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
         latency, flops = f"x{cost['latency']['ratio']:.3f}", f"{cost['gflops']:.3f}"
         table.add_row(str(t.number), f"{score['map50_95']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
     console.print(table)
-    name, folder = setting.recipe.name, setting.folder
+    folder = setting.folder
     console.print(
         "'vs base' is in mAP points under the same batches; one seed, one short training: candidates, no findings.\n"
         f"Each point's YAML, weights and card: {folder}/front/    picture: {folder}/pareto.html\n"
-        f"Look at it:  python -m nas dashboard {name}\n"
-        f"Take one:    python -m nas export {name} --pick knee -o mine\n"
+        f"Look at it:  python -m nas dashboard {folder}\n"
+        f"Take one:    python -m nas export {folder} --pick knee -o mine\n"
         "Train it:    yolo detect train model=mine/<name>.pt data=... epochs=100",
         highlight=False,
         markup=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import ultralytics
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.downloads import attempt_download_asset
 from ultralytics.utils.torch_utils import select_device
@@ -109,7 +111,7 @@ def prepare(r: recipe.Recipe) -> Setting:
     notes: list[str] = list(dataset.warnings) if dataset else []
     if found and space:
         space = fit(space, found, r.imgsz, r.wire, faults, notes)
-    base = attempt(lambda: _base(yaml, names, dataset, start), faults) if yaml else None
+    base = attempt(lambda: _base(yaml, names, dataset, start), faults) if yaml and found else None
     if faults:
         raise recipe.RecipeError("\n".join(faults))
     assert dataset and space and yaml and found and base and device is not None
@@ -117,8 +119,17 @@ def prepare(r: recipe.Recipe) -> Setting:
     base_cost = cost.Cost(
         cost.params(base), cost.gflops(base, r.imgsz), cost.latency(fused, fused, r.imgsz, device, r.latency_runs)
     )
-    identity = r.identity(dataset.digest, weights_digest(r), space.hash, [_digest(path) for path in r.modules])
-    name = r.name or f"{Path(r.data).stem if r.data == DEMO else dataset.path.parent.name}-{space.name}"
+    identity = r.identity(
+        data=dataset.digest,
+        weights=weights_digest(r),
+        space_hash=space.hash,
+        modules=[_digest(path) for path in r.modules],
+        device=cost.device_name(device),
+        torch=torch.__version__,
+        ultralytics=ultralytics.__version__,
+    )
+    where = DEMO if r.data == DEMO else dataset.path.resolve().parent.name
+    name = r.name or re.sub(r"[^\w.-]", "-", f"{where}-{space.name}")[:80].lstrip("-") or "study"
     setting = Setting(
         recipe=r.model_copy(update={"name": name}),
         dataset=dataset,
@@ -207,7 +218,10 @@ def _yaml(r: recipe.Recipe, start: DetectionModel | None, names: dict[int, str])
 def _base(
     yaml: dict[str, Any], names: dict[int, str], dataset: data.Dataset | None, start: DetectionModel | None
 ) -> DetectionModel:
-    model = weights.build(yaml, names, dataset.channels if dataset else 3)
+    try:
+        model = weights.build(yaml, names, dataset.channels if dataset else 3)
+    except (KeyError, TypeError, IndexError, AttributeError) as e:
+        raise weights.WeightError(f"base: Ultralytics cannot build it: {type(e).__name__}: {e}") from e
     if start is not None:
         weights.check_same_architecture(start, model)
         weights.transfer(start, model, {i: i for i in range(len(model.model))})

@@ -36,8 +36,14 @@ def parse_placement(items: list[str]) -> Placement:
             key, equals, value = part.partition("=")
             if not equals:
                 raise RecipeError(f"{item!r}: an option is written name=value, got {part.strip()!r}")
-            options[key.strip()] = yaml.safe_load(value)
-        blocks[found["site"]] = Block.parse({found["block"]: options or None})
+            try:
+                options[key.strip()] = yaml.safe_load(value)
+            except yaml.YAMLError as e:
+                raise RecipeError(f"{item!r}: {value!r} is no value") from e
+        try:
+            blocks[found["site"]] = Block.parse({found["block"]: options or None})
+        except ValueError as e:
+            raise RecipeError(f"{item!r}: {e}") from e
     return Placement.of(blocks)
 
 

@@ -14,11 +14,9 @@ from typing import Any
 
 import optuna
 import yaml
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from nas import export, objective, report, sampler
 from nas.display import Display
@@ -39,29 +37,6 @@ class SearchStopped(RuntimeError):
 def storage_url(setting: Setting) -> str:
     """The recipe's storage, or SQLite in the study's folder."""
     return setting.recipe.storage or f"sqlite:///{(setting.folder / 'study.db').resolve()}"
-
-
-def open_storage(url: str) -> BaseStorage:
-    """Connect to a storage.
-
-    Raises:
-        RecipeError: It cannot be reached, or is none.
-    """
-    try:
-        options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        return RDBStorage(url, engine_kwargs=options, heartbeat_interval=60, grace_period=300)
-    except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as e:
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise RecipeError(f"storage {hide_password(url)}: cannot be used: {hide_password(reason)}") from e
-
-
-def hide_password(url: str) -> str:
-    """A URL without its password."""
-    try:
-        parsed = make_url(url)
-        return url.replace(parsed.password, "***") if parsed.password else url
-    except (ArgumentError, NoSuchModuleError):
-        return url
 
 
 def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -94,7 +95,7 @@ class Trainer(DetectionTrainer):
         threads = torch.get_num_threads()
         super().__init__(overrides={**overrides, **QUIET, "model": "yolov10n.yaml"})
         torch.set_num_threads(threads)  # Ultralytics leaves one core out
-        self.model = model
+        self.model, self.asked_batch = model, self.args.batch
 
     def run_callbacks(self, event: str) -> None:
         """Keep the clock; the experiment loggers that Ultralytics adds do not belong to a trial."""
@@ -162,7 +163,7 @@ class Trainer(DetectionTrainer):
     def _build_train_pipeline(self) -> None:
         """Ultralytics halves the batch when memory runs out; another batch would be another training."""
         if self.optimizer is not None:
-            raise TrainingFailed(f"out of memory with batch={self.args.batch} at imgsz={self.args.imgsz}")
+            raise TrainingFailed(f"out of memory with batch={self.asked_batch} at imgsz={self.args.imgsz}")
         super()._build_train_pipeline()
 
     def get_validator(self) -> Validator:
@@ -177,9 +178,14 @@ class Trainer(DetectionTrainer):
         return result
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """A loss that is not finite ends the training as failed."""
-        if self.loss is not None and not torch.isfinite(self.loss).all():
-            raise TrainingFailed(f"loss is not finite ({float(self.loss)}) in epoch {epoch + 1}")
+        """A loss that is not finite in any batch ends the training as failed."""
+        means = {name: float(value) for name, value in (self.tloss or {}).items()}
+        bad = {name: value for name, value in means.items() if not math.isfinite(value)}
+        if bad:
+            what = ", ".join(f"{name} {value}" for name, value in bad.items())
+            raise TrainingFailed(f"loss is not finite in epoch {epoch + 1}: {what}")
+        if not all(torch.isfinite(v).all() for v in self.ema.ema.state_dict().values() if v.is_floating_point()):
+            raise TrainingFailed(f"weights are not finite after epoch {epoch + 1}")
         return False
 
     def save_model(self) -> bool:
@@ -227,17 +233,17 @@ def short_train(
 
 
 def _score(trainer: Trainer, total: float) -> Score:
-    found = trainer.metrics
-    value = found.get("metrics/mAP50-95(B)")
-    if value is None or not np.isfinite(value):
-        raise TrainingFailed(f"validation gave no finite mAP: {value}")
+    box, nms_free = trainer.validator.metrics.box, trainer.validator.nms_free.box  # trainer.metrics has them rounded
+    has_nms_free = trainer.validator.one2one_head is not None
+    if not math.isfinite(box.map):
+        raise TrainingFailed(f"validation gave no finite mAP: {box.map}")
     end2end = trainer.args.nms is False
     seconds = {**trainer.clock, "rest": total - sum(trainer.clock.values()), "total": total}
     return Score(
-        map50_95=float(value),
-        map50=float(found["metrics/mAP50(B)"]),
-        nms_free_map50_95=found.get("nms_free/mAP50-95(B)"),
-        nms_free_map50=found.get("nms_free/mAP50(B)"),
+        map50_95=float(box.map),
+        map50=float(box.map50),
+        nms_free_map50_95=float(nms_free.map) if has_nms_free else None,
+        nms_free_map50=float(nms_free.map50) if has_nms_free else None,
         split=str(trainer.args.split),
         head="one2one" if end2end else "one2many",
         epochs=trainer.epoch + 1,

@@ -41,13 +41,10 @@ class Validator(DetectionValidator):
             self.metrics = first
 
     def get_stats(self) -> dict[str, Any]:
-        """Ultralytics' figures, with those of the NMS-free head under ``nms_free/``."""
-        stats = super().get_stats()
+        """Ultralytics' figures; those of the NMS-free head are in :attr:`nms_free`."""
         if self.one2one_head is not None:
             self.nms_free.process(save_dir=self.save_dir, plot=False)
-            stats["nms_free/mAP50-95(B)"] = self.nms_free.box.map
-            stats["nms_free/mAP50(B)"] = self.nms_free.box.map50
-        return stats
+        return super().get_stats()
 
 
 def _nms_free(head: Any, raw: dict[str, Any], conf: float, max_det: int) -> list[dict[str, torch.Tensor]]:

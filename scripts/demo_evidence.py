@@ -43,6 +43,9 @@ RECIPE: dict[str, Any] = {
     "fliplr": 0.0,
     "translate": 0.0,
     "scale": 0.0,
+    "hsv_h": 0.0,
+    "hsv_s": 0.0,
+    "hsv_v": 0.0,
     "erasing": 0.0,
     "cache": "ram",
     "workers": 0,
@@ -114,9 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--only", nargs="+", default=list(PLACEMENTS), help="for instance mhsa@neck.p3+neck.p4"
-    )
+    parser.add_argument("--only", nargs="+", default=list(PLACEMENTS), help="for instance mhsa@neck.p3+neck.p4")
     parser.add_argument("--csv", type=Path, default=Path("studies/demo-evidence.csv"))
     parser.add_argument("--base", type=Path, default=DEMO_BASE)
     parser.add_argument("--lr0", type=float, default=RECIPE["lr0"])
@@ -137,9 +138,7 @@ def main() -> None:
                 score = run(base, label, RECIPE | places, args.factor, Path(folder) / "log")
                 start = start or score
                 if score.batches_sha != start.batches_sha:
-                    raise SystemExit(
-                        f"{label}, seed {seed}: other batches than the base's; nothing can be compared"
-                    )
+                    raise SystemExit(f"{label}, seed {seed}: other batches than the base's; nothing can be compared")
                 rows.append(row(label, score, start))
                 out.writerow(rows[-1])
                 file.flush()
@@ -186,9 +185,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         gains = [float(r["gain"]) for r in mine]
         spread = statistics.stdev(gains) if len(gains) > 1 else float("nan")
         mean = statistics.mean(float(r["map50_95"]) for r in mine)
-        lines.append(
-            f"| {label} | {mean:.4f} | {statistics.mean(gains):+.4f} | {spread:.4f} | {min(gains):+.4f} |"
-        )
+        lines.append(f"| {label} | {mean:.4f} | {statistics.mean(gains):+.4f} | {spread:.4f} | {min(gains):+.4f} |")
     return "\n".join(lines)
 
 

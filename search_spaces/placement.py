@@ -37,6 +37,11 @@ class Block:
         if isinstance(item, Mapping) and len(item) == 1:
             ((name, options),) = item.items()
             if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
+                for key, value in (options or {}).items():
+                    if not isinstance(key, str) or not isinstance(value, str | int | float | None):
+                        raise ValueError(
+                            f"{name}: option {key!r} is {value!r}; allowed: number, text, true, false, null"
+                        )
                 return Block(name, tuple(sorted((options or {}).items())))
         raise ValueError(f"a block is written `name` or `name: {{option: value}}`, got {item!r}")
 

@@ -1,4 +1,4 @@
-"""What all tests share: quiet surroundings that are thrown away, a tiny dataset, a tiny detector, and the command line."""
+"""What all tests share: surroundings that are thrown away, a tiny dataset, a tiny detector, the command line."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ os.environ["MPLCONFIGDIR"] = str(SCRATCH / "matplotlib")
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["OMP_NUM_THREADS"] = "1"
 for folder in ("config", "cache", "matplotlib"):
     (SCRATCH / folder).mkdir()
 if str(REPO) not in sys.path:
@@ -33,6 +34,7 @@ if str(REPO) not in sys.path:
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import yaml  # noqa: E402
 
 BLOCKS = ("cot", "eca", "mhsa", "mobilevit", "parnet", "s2", "shuffle", "simam", "sk", "triplet")
 
@@ -61,6 +63,9 @@ head:
 TINY_SPACE = "max_blocks: 2\nblocks: [eca, simam]\nsites: [backbone.p4, neck.p3, neck.p4]\n"
 
 
+TRIALS = 4  # of the finished search that many tests look at
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended and what it said."""
@@ -87,6 +92,43 @@ def call_cli(*args: Any) -> Result:
             except SystemExit as e:
                 code = e.code if isinstance(e.code, int) else int(bool(e.code))
     return Result(code, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished search: its folder, the recipe's file that made it, and what the command said."""
+
+    folder: Path
+    recipe: Path
+    result: Result
+
+    @property
+    def output(self) -> Path:
+        """Folder that holds the study's."""
+        return self.folder.parent
+
+    @property
+    def study(self) -> Any:
+        """The study as stored."""
+        return study_in(self.folder)
+
+
+def study_in(folder: Path) -> Any:
+    """The study in a folder's database."""
+    import optuna
+
+    return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
+
+
+def write_recipe(path: Path, **values: Any) -> Path:
+    """A recipe for the tiny detector: a trial takes about a second."""
+    train = {"imgsz": 64, "batch": 4, "workers": 0, "device": "cpu"} | values.pop("train", {})
+    recipe = {
+        "weights": "none", "warm_epochs": 0, "epochs": 1, "latency_runs": 3, "sampler": "random", "startup": 3,
+        "train": train, **{k: str(v) if isinstance(v, Path) else v for k, v in values.items()},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(recipe))
+    return path
 
 
 def run_python(code: str, *args: Any, cwd: Path | None = None, timeout: float = 240) -> str:
@@ -187,3 +229,27 @@ def coco_val() -> Path:
     if not (folder / "images" / "val").is_dir():
         pytest.skip("no COCO pictures at hand")
     return folder
+
+
+@pytest.fixture(scope="session")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_base: Path, tiny_space: Path
+) -> Iterator[Searched]:
+    """A search of four placements with three objectives; read only, copy it with :func:`copied`."""
+    root = tmp_path_factory.mktemp("searched")
+    recipe = write_recipe(
+        root / "recipe.yaml", data=tiny_data, base=tiny_base, space=tiny_space, trials=TRIALS,
+        name="first", output=root / "runs", objectives=["map", "latency", "gflops"],
+    )  # fmt: skip
+    result = call_cli("search", "--recipe", recipe)
+    assert result.code == 0, result.text[-3000:]
+    yield Searched(root / "runs" / "first", recipe, result)
+
+
+@pytest.fixture
+def copied(searched: Searched, tmp_path: Path) -> Searched:
+    """The finished search in a folder of this test's own."""
+    shutil.copytree(searched.output, tmp_path / "runs")
+    recipe = yaml.safe_load(searched.recipe.read_text()) | {"output": str(tmp_path / "runs")}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return Searched(tmp_path / "runs" / "first", tmp_path / "recipe.yaml", searched.result)

@@ -8,10 +8,10 @@ from functools import cache
 
 import pytest
 import torch
+from conftest import BLOCKS
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-from conftest import BLOCKS
 from nas import cost, graph, weights
 from search_spaces import Block, Placement
 
@@ -52,7 +52,10 @@ def test_the_whole_is_the_base_and_its_blocks(blocks: dict[str, object], wire: s
 
 def test_blocks_that_multiply_are_counted() -> None:
     """A counter that sees nothing would make the sum right and every block free."""
-    for name in set(BLOCKS) - {"simam", "shuffle"}:  # these two have neither a convolution nor a matrix product
+    for name in set(BLOCKS) - {
+        "simam",
+        "shuffle",
+    }:  # these two have neither a convolution nor a matrix product
         assert cost.block_cost(Block(name), 64, 16)[1] > 0, name
 
 

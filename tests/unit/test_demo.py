@@ -62,9 +62,7 @@ def test_ultralytics_reads_images_and_labels_as_written(home: Path) -> None:
 
     scene = next(iter(demo.scenes("train", 1)))
     assert np.array_equal(cv2.imread(str(home / "images" / "train" / "0000.bmp")), scene.image)
-    for line, box in zip(
-        (home / "labels" / "train" / "0000.txt").read_text().splitlines(), scene.boxes, strict=True
-    ):
+    for line, box in zip((home / "labels" / "train" / "0000.txt").read_text().splitlines(), scene.boxes, strict=True):
         c, x, y, w, h = (float(v) for v in line.split())
         edges = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]) * demo.IMAGE_SIZE
         assert c == box[0]

@@ -1,8 +1,9 @@
-"""The graph edit: whatever a row read before, it reads after, or the block that follows it. Sites are where they say."""
+"""The graph edit: what a row read before, it reads after, or the block that follows it. Sites are where they say."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def check_edit(name: str, at: set[int]) -> None:
             assert seen == wanted
     assert sorted(graft.moved) == list(range(len(old_rows)))
     steps = [graft.moved[i] for i in range(len(old_rows))]
-    assert all(a < b for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(steps))
     assert len(graft.added) == len(at)
     assert {k: v for k, v in graft.yaml.items() if k not in ("backbone", "head")} == {
         k: v for k, v in base.items() if k not in ("backbone", "head")
@@ -206,7 +207,10 @@ def test_insert_writes_options_and_wire() -> None:
     rows = graph.rows(graph.insert(stock("yolov10n.yaml"), placement).yaml)
     assert [r[3] for r in rows if r[2] == "Attend"] == [["c2", "eca", {"kernel_size": 5}], ["c2", "sk"]]
     plain = graph.rows(graph.insert(stock("yolov10n.yaml"), placement, "plain").yaml)
-    assert [r[3] for r in plain if r[2] == "Attend"] == [["c2", "eca", {"kernel_size": 5}, "plain"], ["c2", "sk", {}, "plain"]]
+    assert [r[3] for r in plain if r[2] == "Attend"] == [
+        ["c2", "eca", {"kernel_size": 5}, "plain"],
+        ["c2", "sk", {}, "plain"],
+    ]
 
 
 @pytest.mark.parametrize(

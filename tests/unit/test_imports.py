@@ -7,20 +7,25 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-
 from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
-ORDER = (
-    "errors plugin __init__ front graph fit demo recipe storage data cost weights validate train sampler setting warm "
-    "export report dashboard display objective study run show cli __main__"
-).split()  # noqa: SIM905
+ORDER = """
+    errors plugin __init__ front graph fit demo recipe storage data cost weights validate train sampler setting warm
+    export report dashboard display objective study run show cli __main__
+    """.split()  # noqa: SIM905
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """``if TYPE_CHECKING:``"""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
 def imports(file: Path, package: str, inner: bool = True) -> set[str]:
     """Full names that a file imports; without those inside functions unless ``inner``; none for types only."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     found: set[str] = set()
+    skipped = () if inner else (ast.FunctionDef, ast.AsyncFunctionDef)
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -30,9 +35,7 @@ def imports(file: Path, package: str, inner: bool = True) -> set[str]:
                 base = ".".join([package] * bool(child.level) + [child.module] * bool(child.module))
                 found.update(f"{base}.{a.name}" for a in child.names)
                 found.add(base)
-            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not inner:
+            elif isinstance(child, skipped) or is_for_types(child):
                 continue
             else:
                 visit(child)

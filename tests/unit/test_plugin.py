@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import run_python
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-from conftest import run_python
 from nas import export, graph, weights
 from search_spaces import Placement
 
@@ -24,21 +24,29 @@ assert not [f for f in sys.meta_path if type(f).__module__.startswith("nas")]
 
 @pytest.mark.parametrize(
     "first",
-    ["import nas, ultralytics", "import ultralytics, nas", "import ultralytics.nn.tasks, nas", "import nas, nas.plugin"],
+    [
+        "import nas, ultralytics",
+        "import ultralytics, nas",
+        "import ultralytics.nn.tasks, nas",
+        "import nas, nas.plugin",
+    ],
 )
 def test_in_whatever_order_they_are_imported(first: str) -> None:
     run_python(f"{first}\n{BUILD}")
 
 
 def test_registering_again_changes_nothing() -> None:
-    run_python("import nas, sys\nbefore = list(sys.meta_path)\nnas.register()\nassert sys.meta_path == before\n" + BUILD)
+    run_python(
+        "import nas, sys\nbefore = list(sys.meta_path)\nnas.register()\nassert sys.meta_path == before\n" + BUILD
+    )
 
 
 @pytest.mark.parametrize(("scale", "wide"), [("n", (32, 64, 64)), ("s", (64, 128, 128))])
 def test_the_parser_turns_c2_into_the_channels_of_the_row_before(scale: str, wide: tuple[int, ...]) -> None:
     """A habit of Ultralytics' parser that one YAML for all scales stands on."""
     text = graph.insert(
-        yaml_model_load("yolov10n.yaml"), Placement.of({"backbone.p2": "eca", "backbone.p3": "sk", "neck.p3": "cot"})
+        yaml_model_load("yolov10n.yaml"),
+        Placement.of({"backbone.p2": "eca", "backbone.p3": "sk", "neck.p3": "cot"}),
     ).yaml
     text |= {"scales": {"n": [0.33, 0.25, 1024], "s": [0.33, 0.5, 1024]}, "scale": scale}
     model = DetectionModel(text, verbose=False)

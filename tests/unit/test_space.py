@@ -6,10 +6,10 @@ import itertools
 import json
 
 import pytest
+from conftest import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import run_python
 from search_spaces import Block, Placement, SearchSpace, SpaceError, load, sample, shipped
 from search_spaces.space import parse, without
 

@@ -1,4 +1,4 @@
-"""The weights' way through a graph edit: every tensor arrives where it belongs, and the output does not change by a bit."""
+"""The weights' way through a graph edit: every tensor arrives, and the output does not change by a bit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import BLOCKS
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-from conftest import BLOCKS
 from nas import export, graph, weights
 from search_spaces import Placement
 
@@ -195,7 +195,10 @@ def test_built_models_depend_on_their_seed_alone() -> None:
         torch.manual_seed(ambient)
         states.append(weights.build(graft.yaml, THREE, seed=seed).state_dict())
     assert all(torch.equal(x, states[1][key]) for key, x in states[0].items())
-    for part in ("model.0.conv.weight", next(k for k in states[0] if ".block." in k and k.endswith("weight"))):
+    for part in (
+        "model.0.conv.weight",
+        next(k for k in states[0] if ".block." in k and k.endswith("weight")),
+    ):
         assert not torch.equal(states[0][part], states[2][part])
 
 
@@ -212,7 +215,7 @@ def test_the_block_is_the_same_wherever_other_blocks_stand() -> None:
 
 @pytest.mark.parametrize("other", ["yolov10s.yaml", "yolov8n.yaml", "yolo11n.yaml"])
 def test_weights_of_another_scale_or_architecture_are_refused(other: str) -> None:
-    graft, fresh = edited(Placement())
+    _graft, fresh = edited(Placement())
     stranger = weights.build(other, COCO)
     with pytest.raises(weights.WeightError):
         weights.transfer(stranger, copy.deepcopy(fresh), {i: i for i in range(len(stranger.model))})
@@ -222,7 +225,7 @@ def test_weights_of_another_scale_or_architecture_are_refused(other: str) -> Non
 
 
 def test_a_base_without_rows_for_the_rest_of_the_model_is_refused() -> None:
-    graft, fresh = edited(Placement.of({"neck.p4": "shuffle"}), 80)
+    _graft, fresh = edited(Placement.of({"neck.p4": "shuffle"}), 80)
     with pytest.raises(weights.WeightError):
         weights.account(base(), fresh, {i: i for i in range(24)})
 

@@ -42,7 +42,12 @@ def build(base: Path, blocks: dict[str, Any] | None = None, seed: int = 0) -> De
 
 
 def short(
-    model: DetectionModel, data: Path, folder: Path, *, check: Callable[..., object] | None = None, **args: Any
+    model: DetectionModel,
+    data: Path,
+    folder: Path,
+    *,
+    check: Callable[..., object] | None = None,
+    **args: Any,
 ) -> tuple[DetectionModel, train.Score]:
     """Train briefly."""
     factor = args.pop("block_lr_factor", 1.0)
