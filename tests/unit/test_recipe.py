@@ -143,8 +143,8 @@ def test_a_recipe_made_without_a_file_is_complete() -> None:
 
 def test_identity_changes_with_all_that_decides_a_result_and_with_nothing_else() -> None:
     def digest(**changes: Any) -> str:
-        parts = [changes.pop(k, k) for k in ("data_digest", "weights_digest", "space_hash", "module_digests")]
-        return recipe.digest(recipe.read(None, changes).identity(*parts))
+        found = {k: changes.pop(k, k) for k in ("data_digest", "device", "torch")}
+        return recipe.digest(recipe.read(None, changes).identity(**found))
 
     start = digest()
     same = (
@@ -153,8 +153,7 @@ def test_identity_changes_with_all_that_decides_a_result_and_with_nothing_else()
     other = (
         {"seed": 1}, {"epochs": 4}, {"warm_epochs": 1}, {"warm_lr0": 0.1}, {"block_lr_factor": 2.0}, {"wire": "plain"},
         {"objectives": ("map", "gflops")}, {"max_gflops": 9.0}, {"train": {"imgsz": 320}}, {"train": {"mosaic": 1.0}},
-        {"train": {"batch": 8}}, {"data_digest": "x"}, {"weights_digest": "x"}, {"space_hash": "x"},
-        {"module_digests": ("x",)},
+        {"train": {"batch": 8}}, {"data_digest": "x"}, {"device": "x"}, {"torch": "x"},
     )  # fmt: skip
     assert {digest(**c) for c in same} == {start}
     assert len({start, *(digest(**c) for c in other)}) == 1 + len(other)
