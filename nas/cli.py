@@ -54,20 +54,33 @@ def search(
     space: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Search space, see `spaces`; default article.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Distinct trained placements, the base included.")] = None,
-    objectives: Annotated[
-        str | None, typer.Option(metavar="LIST", help="map,latency | map,gflops | map,latency,gflops")
+    trials: Annotated[
+        int | None, typer.Option(help="Distinct trained placements, the base included; default 100.")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(metavar="gp|tpe|nsga2|random", help="Who proposes.")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(metavar="LIST", help="map,latency (default) | map,gflops | map,latency,gflops")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(metavar="gp|tpe|nsga2|random", help="Who proposes; default gp.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study; the same name continues it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of sampling, building and training.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every trial.")] = None,
-    warm_epochs: Annotated[int | None, typer.Option(help="Epochs of the base before any trial.")] = None,
-    block_lr_factor: Annotated[float | None, typer.Option(help="Learning rate of blocks over the base's.")] = None,
-    wire: Annotated[str | None, typer.Option(metavar="residual|plain", help="How a block joins the graph.")] = None,
-    startup: Annotated[int | None, typer.Option(help="Sparse placements tried first.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of sampling, building and training; default 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every trial; default 3.")] = None,
+    warm_epochs: Annotated[
+        int | None, typer.Option(help="Epochs that fine-tune the base on your data before any trial; default 8.")
+    ] = None,
+    block_lr_factor: Annotated[
+        float | None, typer.Option(help="Learning rate of the new blocks over the base's; default 20.")
+    ] = None,
+    wire: Annotated[
+        str | None,
+        typer.Option(metavar="residual|plain", help="residual (default) starts as the base, plain is the bare block."),
+    ] = None,
+    startup: Annotated[
+        int | None, typer.Option(help="Placements of one or two blocks tried first; default 20, at most a third.")
+    ] = None,
     max_gflops: Annotated[float | None, typer.Option(help="Train nothing above it.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Train nothing slower.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Train nothing slower (on this device).")] = None,
     max_params: Annotated[int | None, typer.Option(help="Train nothing larger.")] = None,
     modules: Modules = None,
     storage: Storage = None,
@@ -97,7 +110,7 @@ def dashboard(
 ) -> None:
     """Open the Optuna dashboard on a study, with notes, the Pareto picture, and YAMLs and weights to download.
 
-    Example: `python -m nas dashboard demo-article`
+    Example: `python -m nas dashboard demo`
     """
     from nas import run
 
@@ -114,7 +127,7 @@ def export(
 ) -> None:
     """Write one placement's YAML, weights and card for standard training.
 
-    Example: `python -m nas export demo-article --pick best -o mine`
+    Example: `python -m nas export demo --pick best -o mine`
     """
     from nas import run
 

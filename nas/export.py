@@ -27,10 +27,13 @@ PICKS = ("knee", "best", "fastest")
 KEPT_ARGS = ("data", "imgsz", "batch", "epochs", "seed", "optimizer", "lr0")
 HEADER = """\
 # {label}
-# mAP50-95 {map50_95:.4f} on {split} ({head} head, {epochs} epochs, seed {seed})
-# {params:,} parameters, {gflops:.3f} GFLOPs
-# Train it:  python -m nas train model={name}.yaml data=... epochs=...
-# or, weights included and with no code of ours:  yolo detect train model={name}.pt data=... epochs=...
+# mAP50-95 {map50_95:.4f} on {split} of {data} at {imgsz} px
+# {head} head, epochs from the warm base: {epochs}, seed {seed}
+# {params:,} parameters, {gflops:.3f} GFLOPs; study {study}, trial {trial}
+# Train it from random weights:  python -m nas train {modules}model={name}.yaml data=... epochs=...
+"""
+HEADER_WEIGHTS = """\
+# or from these weights, with no code of ours in sight:  yolo detect train model={name}.pt data=... epochs=...
 """
 
 
@@ -150,15 +153,12 @@ def write_point(study: optuna.Study, folder: Path, trial: FrozenTrial, target: P
     target.mkdir(parents=True, exist_ok=True)
     name = point_name(trial)
     yaml_path = target / f"{name}.yaml"
-    yaml_path.write_text(yaml_text(study, trial, name), encoding="utf-8")
+    yaml_path.write_text(yaml_text(study, trial, name, checkpoint(folder, trial.number).is_file()), encoding="utf-8")
     (target / f"{name}.json").write_text(json.dumps(card(study, trial), indent=2) + "\n", encoding="utf-8")
-    weights = checkpoint(folder, trial.number)
-    if weights.is_file():
-        (target / f"{name}.pt").unlink(missing_ok=True)
-        try:
-            os.link(weights, target / f"{name}.pt")
-        except OSError:
-            shutil.copy2(weights, target / f"{name}.pt")
+    if (weights := checkpoint(folder, trial.number)).is_file():
+        part = target / f".{name}.{os.getpid()}.part"
+        shutil.copyfile(weights, part)  # no link: whoever writes to an exported file must not reach the study's
+        part.replace(target / f"{name}.pt")
     return yaml_path
 
 
@@ -167,13 +167,23 @@ def point_name(trial: FrozenTrial) -> str:
     return f"trial-{trial.number}-{trial.user_attrs['placement_id']}"
 
 
-def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str) -> str:
+def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str, has_weights: bool) -> str:
     """The model's YAML as people write it, one row a line, with a header that says what it is."""
     base, wire = study.user_attrs["base_yaml"], study.user_attrs["identity"]["wire"]
     graft = graph.insert(base, Placement.from_json(trial.user_attrs["placement"]), wire)
     score, cost = trial.user_attrs["score"], trial.user_attrs["cost"]
-    header = HEADER.format(label=trial.user_attrs["label"], name=name, **{**score, **cost})
+    recipe = study.user_attrs["recipe"]
+    facts = {**score, **cost, "data": recipe["data"], "imgsz": recipe["train"]["imgsz"], "study": study.study_name}
+    facts |= {"label": trial.user_attrs["label"], "name": name, "trial": trial.number, "modules": modules_option(study)}
+    header = HEADER.format(**facts)
+    if has_weights and not modules_option(study):
+        header += HEADER_WEIGHTS.format(**facts)
     return header + model_text(graft)
+
+
+def modules_option(study: optuna.Study) -> str:
+    """``--modules mine.py `` for each file of the user's own blocks, or nothing."""
+    return "".join(f"--modules {path} " for path in study.user_attrs["recipe"]["modules"])
 
 
 def model_text(graft: graph.Graft) -> str:
@@ -207,6 +217,10 @@ def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "placement": attrs["placement"],
         "placement_id": attrs["placement_id"],
         "values": dict(zip(names, trial.values, strict=True)),
+        "map50_95_over_base": gain(study, trial),
+        "data": study.user_attrs["recipe"]["data"],
+        "weights": study.user_attrs["recipe"]["weights"],
+        "imgsz": study.user_attrs["recipe"]["train"]["imgsz"],
         "score": attrs["score"],
         "cost": attrs["cost"],
         "base": study.user_attrs.get("base"),
@@ -216,6 +230,32 @@ def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "versions": attrs["versions"],
         "note": "One short training with one seed: a candidate, no finding.",
     }
+
+
+def base_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The trial of the untouched base, once it is trained."""
+    return next((t for t in finished(study) if t.user_attrs["placement"] == {}), None)
+
+
+def gain(study: optuna.Study, trial: FrozenTrial) -> float | None:
+    """mAP50-95 over that of the untouched base under the same budget and batches; None before the base is trained."""
+    base = base_trial(study)
+    if base is None or "score" not in trial.user_attrs:
+        return None
+    return float(trial.user_attrs["score"]["map50_95"] - base.user_attrs["score"]["map50_95"])
+
+
+def refuse_overwrite(study: optuna.Study, trial: FrozenTrial, target: Path) -> None:
+    """Do not write over a point of another study.
+
+    Raises:
+        ExportError: The folder holds a file of the same name that another study wrote.
+    """
+    there = target / f"{point_name(trial)}.json"
+    if there.is_file():
+        other = json.loads(there.read_text(encoding="utf-8"))
+        if (other.get("study"), other.get("identity")) != (study.study_name, study.user_attrs["identity"]):
+            raise ExportError(f"{there} is of study {other.get('study')!r}; export to another folder: -o DIR")
 
 
 def _flow(value: Any) -> str:

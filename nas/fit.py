@@ -8,7 +8,8 @@ from typing import TypeVar
 import modules
 from modules.attend import Attend
 from nas import graph
-from search_spaces import Block, SearchSpace, Site
+from nas.errors import InputError
+from search_spaces import Block, SearchSpace, Site, SpaceError
 from search_spaces.space import without
 
 T = TypeVar("T")
@@ -74,7 +75,8 @@ def _fault_of(block: Block) -> str | None:
     try:
         modules.check_options(block.name, dict(block.options))
     except ValueError as e:
-        return str(e)
+        unknown = block.name not in modules.names()
+        return f"{e}" + ("; a block of your own comes in by --modules FILE" if unknown else "")
     return None
 
 
@@ -82,6 +84,8 @@ def attempt(step: Callable[[], T], faults: list[str]) -> T | None:
     """Run one check; its error becomes a fault, and the checks after it go on."""
     try:
         return step()
+    except (InputError, SpaceError) as e:
+        faults.append(str(e))
     except (ValueError, OSError, ImportError, RuntimeError) as e:
-        faults.append(" ".join(str(e).split()) if "\n" not in str(e) else str(e))
+        faults.append(" ".join(str(e).split()))
     return None

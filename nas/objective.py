@@ -17,6 +17,7 @@ import ultralytics
 from optuna.trial import FrozenTrial, TrialState
 
 from nas import __version__, cost, dashboard, export, graph, report, train, weights
+from nas.sampler import Exhausted
 from nas.setting import Setting
 from nas.warm import WarmBase, overrides_of
 from search_spaces import Placement, sample
@@ -46,7 +47,11 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         TrialPruned: It is beyond a hard limit.
     """
     started = time.perf_counter()
-    placement = sample(setting.space, trial)
+    try:
+        placement = sample(setting.space, trial)
+    except Exhausted as e:
+        note(trial, error=str(e))
+        raise
     note(trial, placement_id=placement.id, label=placement.label, placement=placement.to_json())
     note(trial, recipe=setting.digest, versions=VERSIONS)
     if (twin := earlier(trial.study, trial.number, placement)) is not None:

@@ -11,10 +11,10 @@ from typing import Any
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
-from nas.export import directions, finished, front_trials
+from nas.export import directions, finished, front_trials, gain
 
 INK, BASE, FRONT, OTHER = "#1f2937", "#111827", "#d1495b", "#9aa5b1"
 
@@ -22,7 +22,12 @@ INK, BASE, FRONT, OTHER = "#1f2937", "#111827", "#d1495b", "#9aa5b1"
 def trials_frame(study: optuna.Study) -> pd.DataFrame:
     """One row a trial of any state, in the order of their numbers; times in seconds, mAP in [0, 1]."""
     on_front = {t.number for t in front_trials(study)}
-    return pd.DataFrame([_row(t, t.number in on_front) for t in study.get_trials(deepcopy=False)])
+    return pd.DataFrame(
+        [
+            _row(t, t.number in on_front) | {"map50_95_over_base": gain(study, t)}
+            for t in study.get_trials(deepcopy=False)
+        ]
+    )
 
 
 def _row(trial: FrozenTrial, on_front: bool) -> dict[str, Any]:
@@ -59,18 +64,22 @@ def _row(trial: FrozenTrial, on_front: bool) -> dict[str, Any]:
         "seconds_steps": seconds.get("steps"),
         "seconds_validation": seconds.get("validation"),
         "duplicate_of": attrs.get("duplicate_of"),
-        "reason": attrs.get("error") or attrs.get("infeasible"),
+        "reason": attrs.get("error") or attrs.get("infeasible") or _lost(trial),
         "recipe": attrs.get("recipe"),
         **{f"version_{k}": v for k, v in attrs.get("versions", {}).items()},
         **{f"site_{k}": v for k, v in trial.params.items()},
     }
 
 
+def _lost(trial: FrozenTrial) -> str | None:
+    return "interrupted" if trial.state == TrialState.FAIL else None
+
+
 def write_csv(study: optuna.Study, folder: Path) -> Path:
     """Write ``trials.csv``, whole or not at all."""
     path = folder / "trials.csv"
     part = path.with_suffix(f".{os.getpid()}.part")
-    trials_frame(study).to_csv(part, index=False)
+    trials_frame(study).to_csv(part, index=False, float_format="%.8g")
     part.replace(path)
     return path
 

@@ -77,6 +77,11 @@ def resolve(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) ->
         if key in train:
             values.setdefault(key, train.pop(key))
     if recipe_path is None and values.get("data") in (None, "demo"):
+        own = [f"--{key}" for key in ("weights", "base") if key in values]
+        if own and "data" not in values:
+            raise recipes.RecipeError(
+                f"{' and '.join(own)} without --data: name your dataset's YAML, or leave both for the demo"
+            )
         recipe_path = DEMO_RECIPE
     return recipes.read(recipe_path, {**values, "train": train})
 
@@ -114,8 +119,8 @@ def greet(r: recipes.Recipe, say: Any) -> None:
         )
     else:
         say(
-            f"Searching {r.trials} placements for {r.data}. Ctrl-C stops it; the same command goes on.\n"
-            "First the data, the weights and the space are checked, and the base is measured."
+            f"Checking {r.data}, the weights and the space, and measuring the base; "
+            f"then training {r.trials} placements.\nCtrl-C stops it; the same command goes on."
         )
 
 
@@ -147,16 +152,25 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
     for column in ("trial", "mAP50-95", "vs base", "latency", "GFLOPs"):
         table.add_column(column, justify="right")
     table.add_column("placement", overflow="fold")
-    base = next((t for t in done if t.user_attrs["placement"] == {}), None)
+    base = export.base_trial(study)
     for t in points:
         score, cost = t.user_attrs["score"], t.user_attrs["cost"]
-        gain = "-" if base is None else f"{100 * (score['map50_95'] - base.user_attrs['score']['map50_95']):+.2f}"
+        over = export.gain(study, t)
+        gain = "-" if over is None else f"{over:+.4f}"
         latency, flops = f"x{cost['latency']['ratio']:.3f}", f"{cost['gflops']:.3f}"
         table.add_row(str(t.number), f"{score['map50_95']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
     console.print(table)
     folder = setting.folder
+    if base is not None and base.user_attrs["score"]["map50_95"] < 0.1:
+        console.print(
+            f"warning: the base itself reaches only mAP50-95 {base.user_attrs['score']['map50_95']:.4f}; "
+            "what is compared here is how an untrained model starts. More --warm-epochs, or better --weights.",
+            highlight=False,
+            markup=False,
+        )
     console.print(
-        "'vs base' is in mAP points under the same batches; one seed, one short training: candidates, no findings.\n"
+        "'vs base': mAP50-95 over the untouched base under the same batches. One seed, one short training:\n"
+        "differences of a few 0.001 are noise; these are candidates, no findings.\n"
         f"Each point's YAML, weights and card: {folder}/front/    picture: {folder}/pareto.html\n"
         f"Look at it:  python -m nas dashboard {folder}\n"
         f"Take one:    python -m nas export {folder} --pick knee -o mine\n"
@@ -177,6 +191,8 @@ def dashboard(which: str, storage: str | None, output: str, host: str, port: int
             "can use it. Put it behind an authenticating proxy.",
             file=sys.stderr,
         )
+    if not boards.is_free(host, port):
+        raise recipes.RecipeError(f"port {port} of {host} is in use; try --port {port + 1}")
     print(
         f"Dashboard of {study.study_name}: http://{host}:{port}/dashboard/studies/{study._study_id}  (Ctrl-C stops it)"
     )
@@ -190,12 +206,17 @@ def export_point(which: str, pick: str, to: Path, storage: str | None, output: s
 
     study, folder = boards.find(which, storage, output)
     trial = export.pick(study, pick)
+    export.refuse_overwrite(study, trial, to)
     yaml = export.write_point(study, folder, trial, to)
     weights = yaml.with_suffix(".pt")
     print(f"trial {trial.number}: {trial.user_attrs['label']}")
-    print(f"  {yaml}    python -m nas train model={yaml} data=... epochs=100")
+    if not trial.user_attrs["placement"]:
+        print(f"  this is the untouched base: nothing on the front beats it by --pick {pick}")
+    option = export.modules_option(study)
+    print(f"  {yaml}    from random weights: python -m nas train {option}model={yaml} data=... epochs=100")
     if weights.is_file():
-        print(f"  {weights}    yolo detect train model={weights} data=... epochs=100")
+        command = f"python -m nas train {option}" if option else "yolo detect train "
+        print(f"  {weights}    from these weights: {command}model={weights} data=... epochs=100")
     else:
         print("  no .pt: weights are kept for trials on the front only; train it from its YAML")
     print(f"  {yaml.with_suffix('.json')}    scores, costs, versions")
@@ -215,8 +236,8 @@ def train(args: list[str], modules: list[str]) -> None:
     for key in ("model", "data"):
         if key not in values:
             faults.append(f"train needs {key}=..., for instance: model=front/x.yaml data=my.yaml epochs=100")
-    model = values.pop("model", "")
-    if model and not Path(str(model)).is_file() and str(model).endswith((".yaml", ".pt")) and "/" in str(model):
+    model = str(values.pop("model", ""))
+    if "/" in model and not Path(model).is_file():
         faults.append(f"model={model}: no such file")
     from ultralytics import YOLO
     from ultralytics.utils import DEFAULT_CFG_DICT
@@ -228,4 +249,11 @@ def train(args: list[str], modules: list[str]) -> None:
     ]
     if faults:
         raise recipes.RecipeError("\n".join(faults))
-    YOLO(str(model)).train(**values)
+    from nas import data
+
+    data.check(values["data"])
+    try:
+        yolo = YOLO(model)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as e:
+        raise recipes.RecipeError(f"model={model}: {type(e).__name__}: {' '.join(str(e).split())}") from e
+    yolo.train(**values)

@@ -88,8 +88,8 @@ class DistinctSampler(BaseSampler):
             options = self.space.choices(site)
             params[site] = options[self.rng.integers(len(options))]
         raise Exhausted(
-            f"no new placement found in {TRIES} tries: {len(taken)} of {self.space.size} are tried, "
-            "the others may be beyond the limits"
+            f"no new placement found in {TRIES} tries: {len(taken)} of {self.space.size} are tried; "
+            "those left may all be beyond the limits"
         )
 
     def _thin(self, params: dict[str, str], most: int) -> None:

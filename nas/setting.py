@@ -185,10 +185,16 @@ def _weights_path(r: recipe.Recipe) -> str | None:
     name = r.weights or Path(r.base or "yolov10n.yaml").with_suffix(".pt").name
     if Path(name).is_file():
         return name
-    got = attempt_download_asset(name)
+    try:
+        with quiet():
+            got = attempt_download_asset(name)
+    except Exception as e:  # whatever the network says
+        got, reason = name, f" ({' '.join(str(e).split())[:200]})"
+    else:
+        reason = ""
     if not Path(got).is_file():
         raise weights.WeightError(
-            f"weights {name}: no such file, and it could not be downloaded; name a checkpoint by --weights, "
+            f"weights {name}: no such file, and it could not be downloaded{reason}; name a checkpoint by --weights, "
             f"or start from scratch with --weights {SCRATCH}"
         )
     return str(got)

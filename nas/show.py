@@ -81,7 +81,9 @@ def placement(items: list[str], base: str, wire: str, files: list[str]) -> None:
     graft = graph.insert(model, chosen, wire)
     old = {new: row for row, new in graft.moved.items()}
     at = {row: site for site, row in graft.added.items()}
-    names = {site.row: site.name for site in graph.sites(model)}
+    found = graph.sites(model)
+    _refuse(chosen, found, wire)
+    names = {site.row: site.name for site in found}
     table = Table(title=f"{base}: {chosen.label}", title_justify="left")
     for column in ("row", "was", "from", "n", "module", "arguments", "site"):
         table.add_column(column)
@@ -101,15 +103,11 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
         )
     from nas import cost as costs
     from nas import graph, weights
-    from nas.fit import refusal
     from nas.setting import pick_device
 
     chosen, model = _checked(items, base, files), _model(base)
     found = graph.sites(model)
-    for site, block in chosen:
-        reason = refusal(block, graph.pick(found, site), imgsz, sys.maxsize, "residual")
-        if reason:
-            raise RecipeError(reason)
+    _refuse(chosen, found, "residual", imgsz)
     try:
         where = pick_device(device)
     except ValueError as e:
@@ -131,8 +129,8 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
     console = Console()
     console.print(table)
     console.print(
-        f"latency x{measured.ratio:.3f} of the base: median of {measured.runs} interleaved pairs, {measured.device}, "
-        f"{measured.dtype}, {measured.threads} threads, batch 1, fused, {measured.head} head\n"
+        f"latency x{measured.ratio:.3f} of the base: median ratio of {measured.runs} interleaved pairs, "
+        f"{measured.device}, {measured.dtype}, {measured.threads} threads, batch 1, fused, {measured.head} head\n"
         f"GFLOPs: {costs.CONVENTION}",
         highlight=False,
         soft_wrap=True,
@@ -209,6 +207,17 @@ def check(target: str) -> None:
     if failed:
         console.print(f"{failed} rules failed", style="bold red", highlight=False)
         sys.exit(1)
+
+
+def _refuse(chosen: Placement, found: tuple[Any, ...], wire: str, imgsz: int = 640) -> None:
+    """Raise with the first block that cannot be built where it is to stand."""
+    from nas import graph
+    from nas.fit import refusal
+
+    for site, block in chosen:
+        reason = refusal(block, graph.pick(found, site), imgsz, sys.maxsize, wire)
+        if reason:
+            raise RecipeError(reason)
 
 
 def _checked(items: list[str], base: str, files: list[str]) -> Placement:

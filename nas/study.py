@@ -26,7 +26,7 @@ from nas.warm import WarmBase
 from search_spaces import Placement
 
 MOST_FAILURES = 5
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # the display tells what a person wants to know
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # the display tells what a person wants to know
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
@@ -93,7 +93,8 @@ def refuse_another_recipe(study: optuna.Study, setting: Setting) -> None:
     lines = list(differences(theirs, ours))
     if lines:
         raise RecipeError(
-            f"study {study.study_name!r} was made by another recipe; choose another --name, or the same values:\n"
+            f"study {study.study_name!r} was made by another recipe; choose another --name, "
+            f"or continue it with its own: --recipe {setting.folder / 'recipe.yaml'}\n"
             + "\n".join(f"  {line}" for line in lines)
         )
 
@@ -143,14 +144,15 @@ def run(study: optuna.Study, setting: Setting, warm: WarmBase, display: Display)
         KeyboardInterrupt: Ctrl-C or SIGTERM; the running trial is lost, nothing else.
         SearchStopped: Nothing new is left to try, or trial after trial fails.
     """
-    callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [
-        display.finished_trial,
-        lambda s, t: write(s, setting),
-        lambda s, t: stop_when_done(s, setting),
-    ]
     if len(export.finished(study)) >= setting.recipe.trials:
         return
-    with terminate_as_interrupt():
+    with interruptible() as came:
+        callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [
+            display.finished_trial,
+            lambda s, t: write(s, setting),
+            lambda s, t: raise_if(came),
+            lambda s, t: stop_when_done(s, setting, display.say),
+        ]
         try:
             study.optimize(objective.make(setting, warm), callbacks=callbacks, catch=(objective.CandidateFailed,))
         except sampler.Exhausted as e:
@@ -159,7 +161,7 @@ def run(study: optuna.Study, setting: Setting, warm: WarmBase, display: Display)
             close(study, lambda pid: pid == os.getpid())
 
 
-def stop_when_done(study: optuna.Study, setting: Setting) -> None:
+def stop_when_done(study: optuna.Study, setting: Setting, say: Callable[[str], None]) -> None:
     """Stop at the asked number; stop as failed when the last trials all failed."""
     if len(export.finished(study)) >= setting.recipe.trials:
         study.stop()
@@ -170,6 +172,9 @@ def stop_when_done(study: optuna.Study, setting: Setting) -> None:
         raise SearchStopped(
             f"the last {MOST_FAILURES} trials all failed; the last reason: {last[-1].user_attrs['error']}"
         )
+    if len(set(sampler.tried(study, setting.space))) >= setting.space.size:
+        say(f"All {setting.space.size} placements of space {setting.space.name} are tried.")
+        study.stop()
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     pruned = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED][-50:]
     if len(pruned) == 50 and not waiting and pruned[0].number == study.get_trials(deepcopy=False)[-1].number - 49:
@@ -189,22 +194,37 @@ def write_recipe(setting: Setting) -> Path:
     path = setting.folder / "recipe.yaml"
     setting.folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(setting.recipe.model_dump(mode="json", exclude={"storage"}), sort_keys=False)
-    path.write_text(f"# Run it again:  python -m nas search --recipe {path.name}\n{text}", encoding="utf-8")
+    path.write_text(
+        f"# Continue it:  python -m nas search --recipe {path} --trials {setting.recipe.trials}\n{text}",
+        encoding="utf-8",
+    )
     return path
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the search as Ctrl-C does."""
+def interruptible() -> Iterator[list[int]]:
+    """SIGTERM ends the search as Ctrl-C does; the list given back holds what came.
+
+    A KeyboardInterrupt that is raised while Python runs a destructor is lost; whoever holds the list can still stop.
+    """
+    came: list[int] = []
 
     def interrupt(signum: int, frame: Any) -> None:
+        came.append(signum)
         raise KeyboardInterrupt
 
-    old = signal.signal(signal.SIGTERM, interrupt)
+    old = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def raise_if(came: list[int]) -> None:
+    """Stop after all where an interrupt was lost."""
+    if came:
+        raise KeyboardInterrupt
 
 
 def _alive(pid: Any) -> bool:

@@ -103,6 +103,8 @@ class Trainer(DetectionTrainer):
         if event == "on_train_start":
             if self.check is not None:
                 self.check(unwrap_model(self.model))
+            for net in (self.model, self.ema.ema):  # on CUDA Ultralytics does it; on a CPU it is faster too
+                net.to(memory_format=torch.channels_last)
             init_seeds(self.args.seed, deterministic=self.args.deterministic)  # same draws whatever was built
             now = time.perf_counter()
             self.clock["setup"] = now - self.started
@@ -229,7 +231,8 @@ def short_train(
             random.setstate(state[0])
             np.random.set_state(state[1])
             torch.set_rng_state(state[2])
-    return trainer.ema.ema.float().cpu(), _score(trainer, time.perf_counter() - start)
+    trained = trainer.ema.ema.float().cpu().to(memory_format=torch.contiguous_format)
+    return trained, _score(trainer, time.perf_counter() - start)
 
 
 def _score(trainer: Trainer, total: float) -> Score:

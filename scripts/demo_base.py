@@ -67,10 +67,11 @@ def main() -> None:
         model.train(**RECIPE, **places, **QUIET, val=False, amp=False)
         print(f"trained in {time.perf_counter() - start:.0f} s")
         write(Path(folder) / "base" / "weights" / "last.pt", args.out)
-    for nms in (None, False):
-        found = YOLO(args.out).val(data=data, imgsz=IMAGE_SIZE, batch=100, nms=nms, **QUIET).box
-        head = "one2one" if nms is False else "one2many"
-        print(f"{head}: mAP50-95 {found.map:.4f}, mAP50 {found.map50:.4f}")
+        for nms in (None, False):
+            val = {"data": data, "imgsz": IMAGE_SIZE, "batch": 100, "project": folder, "nms": nms}
+            found = YOLO(args.out).val(**val, **QUIET).box
+            head = "one2one" if nms is False else "one2many"
+            print(f"{head}: mAP50-95 {found.map:.4f}, mAP50 {found.map50:.4f}")
 
 
 def by_lot(home: Path, copy: Path) -> str:

@@ -1,6 +1,6 @@
 """Goes in: the demo's scenes and base. Comes out: which blocks gain on them, and whether placebos do, as CSV and table.
 
-    python scripts/demo_evidence.py [--epochs 6] [--seeds 0 1 2] [--only LABEL ...] [--csv FILE]
+    python scripts/demo_evidence.py [--epochs 5] [--seeds 0 1 2] [--only LABEL ...] [--csv FILE]
 
 Every placement starts from the same base and sees the same batches as the untouched base under the same seed; a gain
 is the difference between the two. Three placebos stand where the best block stands: `same` returns its input,
@@ -115,7 +115,7 @@ class OwnMHSA(MHSA):
 def main() -> None:
     """Train every placement under every seed, write a row each, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=list(PLACEMENTS), help="for instance mhsa@neck.p3+neck.p4")
     parser.add_argument("--csv", type=Path, default=Path("studies/demo-evidence.csv"))
