@@ -89,7 +89,7 @@ class Trainer(DetectionTrainer):
     ):
         self.block_lr_factor, self.check = block_lr_factor, check
         self.batches = hashlib.sha256()
-        self.images_seen = 0
+        self.images_seen = self.step = 0
         self.clock = {"setup": 0.0, "steps": 0.0, "validation": 0.0}
         self.started = time.perf_counter()
         threads = torch.get_num_threads()
@@ -110,8 +110,17 @@ class Trainer(DetectionTrainer):
             self.clock["setup"] = now - self.started
         elif event == "on_train_epoch_start":
             self.epoch_started = now
+        elif event == "on_train_batch_start":
+            self.lower_lr()
         elif event == "on_train_epoch_end":
             self.clock["steps"] += now - self.epoch_started
+
+    def lower_lr(self) -> None:
+        """Ultralytics' schedule read at every step: read once an epoch, a training of two never comes down."""
+        factor = self.lf(self.step / len(self.train_loader))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.step += 1
 
     def get_dataset(self) -> dict[str, Any]:
         """Ultralytics' reading of the dataset's YAML, once a process."""
