@@ -145,7 +145,7 @@ def modules(files: list[str]) -> None:
     table = Table("name", "family", "cost", "options", "paper")
     for name in blocks.names():
         spec = blocks.spec(name)
-        options = ", ".join(f"{k}={v}" for k, v in spec.options.items()) or "-"
+        options = ", ".join(f"{k}={'auto' if v is None else v}" for k, v in spec.options.items()) or "-"
         table.add_row(name, spec.family, spec.cost, Text(options), Text(spec.paper))
     Console(soft_wrap=False).print(table)
 

@@ -172,10 +172,10 @@ def stop_when_done(study: optuna.Study, setting: Setting, say: Callable[[str], N
         raise SearchStopped(
             f"the last {MOST_FAILURES} trials all failed; the last reason: {last[-1].user_attrs['error']}"
         )
-    if len(set(sampler.tried(study, setting.space))) >= setting.space.size:
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    if not waiting and len(set(sampler.tried(study, setting.space))) >= setting.space.size:
         say(f"All {setting.space.size} placements of space {setting.space.name} are tried.")
         study.stop()
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     pruned = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED][-50:]
     if len(pruned) == 50 and not waiting and pruned[0].number == study.get_trials(deepcopy=False)[-1].number - 49:
         raise SearchStopped(f"the last 50 placements are all beyond the limits: {pruned[-1].user_attrs['infeasible']}")
