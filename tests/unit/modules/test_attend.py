@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,12 +138,10 @@ def yolo_with(row: list[Any], after: int, scale: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def registered() -> Iterator[None]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     import ultralytics.nn.tasks as tasks
 
-    tasks.Attend = Attend
-    yield
-    del tasks.Attend
+    monkeypatch.setattr(tasks, "Attend", Attend, raising=False)
 
 
 @pytest.mark.parametrize(
