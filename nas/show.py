@@ -152,8 +152,6 @@ def modules(files: list[str]) -> None:
 
 def module(name: str) -> None:
     """Print what one block computes."""
-    import modules as blocks
-
     _load([])
     spec = _spec(name)
     console = Console(soft_wrap=True)
@@ -174,7 +172,6 @@ def module(name: str) -> None:
             cells.append(f"{params:,} / {flops:.3f}")
     table.add_row(spec.name, *cells)
     console.print(table)
-    assert blocks
 
 
 def check(target: str) -> None:
