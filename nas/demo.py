@@ -80,7 +80,7 @@ def demo_dataset(root: Path | None = None, seed: int = 0) -> Path:
     Raises:
         DemoError: It cannot be written.
     """
-    root = _cache() if root is None else Path(root)
+    root = cache_folder() if root is None else Path(root)
     home = root / f"demo-v{VERSION}-seed{seed}"
     if not _whole(home):
         try:
@@ -216,6 +216,6 @@ def _whole(home: Path) -> bool:
         return False
 
 
-def _cache() -> Path:
-    """The user's cache folder."""
+def cache_folder() -> Path:
+    """The user's cache: the demo's scenes and warm bases."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-attention-nas"

@@ -157,11 +157,6 @@ def weights_digest(r: recipe.Recipe) -> str:
     return _digest(path) if path else SCRATCH
 
 
-def cache_folder() -> Path:
-    """The user's cache: the demo's scenes and warm bases."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-attention-nas"
-
-
 def _digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 

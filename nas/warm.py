@@ -14,7 +14,8 @@ import ultralytics
 from ultralytics.nn.tasks import DetectionModel
 
 from nas import train, weights
-from nas.setting import Setting, cache_folder
+from nas.demo import cache_folder
+from nas.setting import Setting
 
 
 @dataclass(frozen=True)
