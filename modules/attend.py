@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modules import checks, registry
+from modules import checks, deploy, registry
+from modules.forms import Branch, Gate
 
 WIRES = ("residual", "plain")
 
@@ -21,12 +22,15 @@ class Attend(nn.Module):
 
     wire "residual": y = x + gamma * (block(x) - x), gamma [C] learned from 0, so that y equals x to the bit
     at the start (but for the sign of a zero). wire "plain": y = block(x), the block as its paper has it.
+    Where the block is a `Gate` or a `Branch` (forms.py), the same y comes in one pass over the map:
+    x * (1 + gamma * (gate(x) - 1)) or x + gamma * branch(x).
 
     Gamma's key in the state dict is `gamma_logit_scale`: Ultralytics' `build_optimizer` keeps a parameter out
     of weight decay if its name holds `logit_scale`, and decay would pull gamma to 0. Read it as `.gamma`.
     """
 
     GAMMA = "gamma_logit_scale"
+    keep: Tensor | None
 
     def __init__(
         self, channels: int, name: str, options: Mapping[str, Any] | None = None, wire: str = "residual"
@@ -36,13 +40,14 @@ class Attend(nn.Module):
             raise ValueError(f"Attend: wire is {wire!r}, allowed: {', '.join(WIRES)}")
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Attend: options of {name!r} are {options!r}, allowed: a mapping such as {{groups: 8}}")
-        self.channels = checks.integer("Attend: channels", channels)
+        self.channels = checks.require("Attend: channels", checks.Int(), channels)
         self.name, self.options, self.wire = name, dict(options or {}), wire
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed())
             self.block = registry.create(name, channels, **self.options)
         gamma = nn.Parameter(torch.zeros(channels)) if wire == "residual" else None
         self.register_parameter(self.GAMMA, gamma)
+        self.register_buffer("keep", None, persistent=False)  # 1 - gamma, once gamma is folded into the block
 
     def _seed(self) -> int:
         """From the ambient seed and what is built; the ambient stream stays where it was."""
@@ -58,10 +63,25 @@ class Attend(nn.Module):
         """[B, C, H, W] -> [B, C, H, W]."""
         if not torch.jit.is_tracing() and x.shape[1] != self.channels:
             raise ValueError(f"Attend({self.name}): the map has {x.shape[1]} channels, expected {self.channels}")
-        y = self.block(x).to(x.dtype)
         if self.gamma is None:
-            return y
-        return x + self.gamma.to(x.dtype).reshape(1, -1, 1, 1) * (y - x)
+            y = self.block(x).to(x.dtype)
+            return y if self.keep is None else torch.addcmul(y, x, self.keep.to(x.dtype))
+        gamma = self.gamma.to(x.dtype).reshape(1, -1, 1, 1)
+        if isinstance(self.block, Gate):
+            return x * (1 + gamma * (self.block.gate(x).to(x.dtype) - 1))
+        if isinstance(self.block, Branch):
+            return torch.addcmul(x, gamma, self.block.branch(x).to(x.dtype))
+        return torch.lerp(x, self.block(x).to(x.dtype), gamma)
+
+    def fold(self) -> None:
+        """Fold the block for inference (deploy.py), and gamma into its last layer where it has one."""
+        deploy.fold(self.block)
+        last = getattr(self.block, "last", None)
+        if self.gamma is None or last is None or not deploy.absorb(last(), self.gamma.detach()):
+            return
+        if not isinstance(self.block, Branch):
+            self.keep = 1 - self.gamma.detach().reshape(1, -1, 1, 1)
+        self.register_parameter(self.GAMMA, None)
 
     def extra_repr(self) -> str:
         """What print(model) shows."""

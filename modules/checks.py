@@ -1,27 +1,105 @@
-"""Checks of a block's hyperparameters: the value comes back, or a ValueError says what, got and allowed."""
+"""Ranges of hyperparameters, written into a block's signature: `kernel_size: Annotated[int, Odd(3)] = 7`.
+
+The registry reads them off: `create` and `check_options` refuse a value outside, `modules show` prints them.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
 
-def integer(what: str, value: object, low: int = 1) -> int:
+
+class Range(Protocol):
+    """What an option may be; `str(range)` reads as in "allowed: an int >= 1"."""
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is allowed."""
+
+
+@dataclass(frozen=True)
+class Int:
     """An int >= low (a bool is none)."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{what} is {value!r}, allowed: an int >= {low}")
-    return value
+
+    low: int = 1
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is allowed."""
+        return isinstance(value, int) and not isinstance(value, bool) and value >= self.low
+
+    def __str__(self) -> str:
+        return f"an int >= {self.low}"
 
 
-def odd(what: str, value: object, low: int = 1) -> int:
+@dataclass(frozen=True)
+class Odd:
     """An odd int >= low."""
-    if integer(what, value, low) % 2 == 0:  # type: ignore[operator]
-        raise ValueError(f"{what} is {value!r}, allowed: an odd int >= {low}")
-    return value  # type: ignore[return-value]
+
+    low: int = 1
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is allowed."""
+        return Int(self.low).holds(value) and value % 2 == 1  # type: ignore[operator]
+
+    def __str__(self) -> str:
+        return f"an odd int >= {self.low}"
 
 
-def positive(what: str, value: object) -> float:
-    """A number > 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{what} is {value!r}, allowed: a number > 0")
-    return float(value)
+@dataclass(frozen=True)
+class Ints:
+    """A list of ints, each within `each`."""
+
+    each: Int | Odd = Int()
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is allowed."""
+        return isinstance(value, (list, tuple)) and len(value) > 0 and all(self.each.holds(v) for v in value)
+
+    def __str__(self) -> str:
+        return f"a list, each {self.each}"
+
+
+@dataclass(frozen=True)
+class Positive:
+    """A number > 0, and <= high where that is given."""
+
+    high: float | None = None
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is allowed."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return 0 < value <= (float("inf") if self.high is None else self.high) and value != float("inf")
+
+    def __str__(self) -> str:
+        return "a number > 0" + ("" if self.high is None else f" and <= {self.high:g}")
+
+
+@dataclass(frozen=True, init=False)
+class OneOf:
+    """One of the values listed."""
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: Any) -> None:
+        object.__setattr__(self, "values", values)
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is allowed."""
+        return any(type(value) is type(v) and value == v for v in self.values)
+
+    def __str__(self) -> str:
+        return ", ".join(repr(v) for v in self.values)
+
+
+Count = Annotated[int, Int(1)]  # groups, heads, reduction, a width
+Kernel = Annotated[int, Odd(3)]  # a convolution's side
+
+
+def require(what: str, allowed: Range, value: Any) -> Any:
+    """The value, or a ValueError that says what, got and allowed."""
+    if not allowed.holds(value):
+        raise ValueError(f"{what} is {value!r}, allowed: {allowed}")
+    return value
 
 
 def divisor(number: int, limit: int) -> int:

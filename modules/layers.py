@@ -1,10 +1,12 @@
-"""Layers that several blocks share: batch norm for one value, pooling in fp32, linear resizing, attention."""
+"""What several blocks share: norms for one value, pooling in fp32, resizing, tokens, attention."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from modules.macs import attention_macs, attention_products, counted
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -18,6 +20,14 @@ class BatchNorm(nn.BatchNorm2d):
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
+
+
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm that takes a group of one value (one channel on a 1x1 map), which PyTorch's module refuses."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, ...] -> the same."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def conv_norm(
@@ -64,9 +74,43 @@ def resize(x: Tensor, h: int, w: int) -> Tensor:
     return weights(x.shape[2], h) @ x @ weights(x.shape[3], w).transpose(0, 1)
 
 
+def pooling(n: int, size: int, x: Tensor) -> Tensor:
+    """Rows of adaptive average pooling, [size, n] in x's dtype: row i is the mean of floor(i n / size) up to
+    ceil((i + 1) n / size). With size > n it repeats cells, as adaptive pooling does."""
+    i = torch.arange(size, device=x.device)
+    start, stop = (i * n).div(size, rounding_mode="floor"), -((-(i + 1) * n).div(size, rounding_mode="floor"))
+    cells = torch.arange(n, device=x.device)
+    inside = (cells >= start[:, None]) & (cells < stop[:, None])
+    return (inside / (stop - start)[:, None]).to(x.dtype)
+
+
+def adaptive_mean(x: Tensor, h: int, w: int) -> Tensor:
+    """F.adaptive_avg_pool2d(x, (h, w)) as two matrix products, [B, C, H, W] -> [B, C, h, w]: exports to ONNX at
+    any size, has a deterministic gradient on CUDA."""
+    return pooling(x.shape[2], h, x) @ x @ pooling(x.shape[3], w, x).transpose(0, 1)
+
+
+def tokens(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, HW, C]; a view (of a channels_last map, with the channels next to each other)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def untokens(t: Tensor, x: Tensor) -> Tensor:
+    """[B, HW, C] -> [B, C, H, W] of x's height, width and memory format."""
+    return like(t.transpose(1, 2).reshape(t.shape[0], -1, *x.shape[2:]), x)
+
+
+def like(y: Tensor, x: Tensor) -> Tensor:
+    """y in the memory format of x; no copy where it has it."""
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return y.contiguous()
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+@counted(attention_macs, attention_products)
 class ScaledDotProduct(nn.Module):
     """softmax(q k^T / sqrt(d) + bias) v as a module of its own, so that macs.py has something to count."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-        """q, k, v: [B, heads, N, d], bias: [B, heads, N, N] -> [B, heads, N, d]."""
+        """q: [B, heads, N, d], k, v: [B, heads, M, d], bias: [B, heads, N, M] -> [B, heads, N, d]."""
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)

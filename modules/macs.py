@@ -1,57 +1,60 @@
 """Multiply-accumulates of a block: counting rules for thop, and a cross-check by torch's own flop counter.
 
 thop counts convolutions, linear layers, norms, nn.Softmax and functional matrix products by itself. COUNTERS
-adds the leaf modules that it cannot see into; pass it on wherever a model with blocks is profiled:
-`thop.profile(model, inputs, custom_ops=COUNTERS)`. MACs are for the inputs given, batch included.
+holds what `@counted` adds: the leaf modules that it cannot see into; pass it on wherever a model with blocks is
+profiled: `thop.profile(model, inputs, custom_ops=COUNTERS)`. MACs are for the inputs given, batch included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from modules.kernel.cot import LocalAggregation
-from modules.layers import ScaledDotProduct
-
 Counter = Callable[[Any, tuple[Tensor, ...], Tensor], None]
-
-
-def count_attention_products(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """q k^T and a v: B heads N N (d + d)."""
-    q, k, v = inputs[:3]
-    module.total_ops += q.shape[:-1].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-
-
-def count_attention(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """The two products and the softmax by thop's rule, 3 N - 1 a row."""
-    count_attention_products(module, inputs, output)
-    q, k = inputs[:2]
-    module.total_ops += q.shape[:-1].numel() * (3 * k.shape[-2] - 1)
-
-
-def count_aggregation(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    """k k multiply-adds for each value of the output."""
-    module.total_ops += output.numel() * module.kernel_size**2
+T = TypeVar("T", bound=type[nn.Module])
+COUNTERS: dict[type[nn.Module], Counter] = {}
 
 
 def count_nothing(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     """For what the other counter does not know."""
 
 
-COUNTERS: dict[type[nn.Module], Counter] = {
-    ScaledDotProduct: count_attention,
-    LocalAggregation: count_aggregation,
-}
+def counted(macs: Callable[..., int], products: Callable[..., int] = lambda *_: 0) -> Callable[[T], T]:
+    """Tell the counters of a leaf module: `macs(module, inputs, output)` multiply-accumulates, and how many of
+    them are `products` that torch's FlopCounterMode sees too (convolutions and matrix products)."""
+
+    def rule(count: Callable[..., int]) -> Counter:
+        def add(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            module.total_ops += count(module, inputs, output)
+
+        return add
+
+    def register(leaf: T) -> T:
+        COUNTERS[leaf], PRODUCTS_ONLY[leaf] = rule(macs), rule(products)
+        return leaf
+
+    return register
+
+
+def attention_products(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+    """q k^T and a v: B heads N M (d + d)."""
+    q, k, v = inputs[:3]
+    return q.shape[:-1].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+def attention_macs(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+    """The two products and the softmax by thop's rule, 3 M - 1 a row."""
+    q, k = inputs[:2]
+    return attention_products(module, inputs, output) + q.shape[:-1].numel() * (3 * k.shape[-2] - 1)
+
 
 # torch's FlopCounterMode knows convolutions and matrix products only; with these rules so does thop
 PRODUCTS_ONLY: dict[type[nn.Module], Counter] = {
-    ScaledDotProduct: count_attention_products,
     **dict.fromkeys(
         (
-            LocalAggregation,
             nn.modules.batchnorm._NormBase,
             nn.GroupNorm,
             nn.LayerNorm,

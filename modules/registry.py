@@ -8,12 +8,17 @@ import importlib.metadata
 import importlib.util
 import inspect
 import keyword
+import pkgutil
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from modules import checks
+from modules.checks import Range
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,18 +28,7 @@ T = TypeVar("T", bound=type)
 
 ENTRY_POINT_GROUP = "nas.modules"
 
-BUILTIN = (
-    "modules.channel.eca",
-    "modules.kernel.cot",
-    "modules.kernel.parnet",
-    "modules.kernel.s2",
-    "modules.kernel.sk",
-    "modules.mixed.shuffle",
-    "modules.mixed.simam",
-    "modules.mixed.triplet",
-    "modules.quadratic.mhsa",
-    "modules.window.mobilevit",
-)
+FAMILIES = ("channel", "mixed", "kernel", "linear", "window", "quadratic")  # a folder each, one file a block
 
 # Ultralytics' `parse_model` replaces a string argument that equals one of its locals by that local's value;
 # no block may bear such a name. Those of 8.0 to 8.4, with the comprehensions' (Python 3.12 inlines them).
@@ -52,7 +46,11 @@ _builtin_asked = False
 
 @dataclass(frozen=True)
 class Spec:
-    """A registered block. `tokens_divisor`: pixels per token of its attention matrix, None if it has none."""
+    """A registered block.
+
+    options: hyperparameter -> default. ranges: hyperparameter -> what it may be, where its annotation says so.
+    tokens_divisor: pixels per token of its attention matrix, None if its cost is not quadratic.
+    """
 
     name: str
     block: type[nn.Module]
@@ -62,6 +60,17 @@ class Spec:
     cost: Cost
     tokens_divisor: int | None
     options: Mapping[str, Any]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it is one of this package's own."""
+        return self.block.__module__.startswith("modules.")
+
+    @property
+    def source(self) -> str:
+        """The first line of its file: title, authors, venue, year, identifier."""
+        return (sys.modules[self.block.__module__].__doc__ or "").strip().split("\n")[0]
 
     def tokens(self, h: int, w: int) -> int | None:
         """N of the N x N attention matrix on an h x w map; None for a block of linear cost."""
@@ -80,7 +89,7 @@ def attention(name: str, *, paper: str, family: str, cost: Cost = "linear", toke
             raise ValueError(f"block {name!r}: tokens is {tokens!r}, allowed: an int >= 1")
         title = (block.__doc__ or name).strip().split("\n")[0]  # not getdoc, which inherits nn.Module's
         divisor = tokens if cost == "quadratic" else None
-        _SPECS[name] = Spec(name, block, title, paper, family, cost, divisor, _signature(name, block))
+        _SPECS[name] = Spec(name, block, title, paper, family, cost, divisor, _signature(name, block), _ranges(block))
         return block
 
     return register
@@ -100,19 +109,21 @@ def spec(name: str) -> Spec:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an option that the block does not have. Values are checked by the block's constructor."""
-    known = spec(name).options
-    for option in options:
+    """Refuse an option that the block does not have, or a value outside its range."""
+    known, ranges = spec(name).options, spec(name).ranges
+    for option, value in options.items():
         if option not in known:
             allowed = ", ".join(known) or "none, it has no options"
             near = _nearest(option, known)
             raise ValueError(f"block {name!r}: unknown option {option!r}{near}; allowed: {allowed}")
+        if option in ranges and not (value is None and known[option] is None):
+            checks.require(f"{name}: {option}", ranges[option], value)
 
 
 def create(name: str, channels: int, **options: Any) -> nn.Module:
     """The named block for maps [B, channels, H, W]."""
     check_options(name, options)
-    return spec(name).block(channels, **options)
+    return spec(name).block(checks.require(f"{name}: channels", checks.Int(), channels), **options)
 
 
 def load(path: str | Path) -> tuple[str, ...]:
@@ -151,8 +162,10 @@ def _load_builtin() -> None:
     global _builtin_asked
     if not _builtin_asked:
         _builtin_asked = True
-        for module in BUILTIN:
-            importlib.import_module(module)
+        for family in FAMILIES:
+            package = importlib.import_module(f"modules.{family}")
+            for found in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"modules.{family}.{found.name}")
 
 
 def _import_file(file: Path) -> None:
@@ -195,6 +208,20 @@ def _signature(name: str, block: type) -> dict[str, Any]:
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.default is p.empty:
             raise ValueError(f"block {name!r}: argument {p.name!r} must be a keyword with a default")
     return {p.name: p.default for p in rest}
+
+
+def _ranges(block: type) -> dict[str, Range]:
+    try:
+        hints = typing.get_type_hints(block.__init__, include_extras=True)  # type: ignore[misc]
+    except NameError:  # an annotation that exists for type checkers only
+        return {}
+    found: dict[str, Range] = {}
+    for name, hint in hints.items():
+        for part in (hint, *typing.get_args(hint)):  # Count | None holds its range one level down
+            for mark in getattr(part, "__metadata__", ()):
+                if hasattr(mark, "holds"):
+                    found[name] = mark
+    return found
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

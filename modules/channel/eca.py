@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from timm.layers import EcaModule
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Odd
 from modules.registry import attention
 
 
@@ -20,13 +22,12 @@ class ECA(nn.Module):
     timm.layers.EcaModule equals this.
     """
 
-    def __init__(self, channels: int, kernel_size: int | None = None) -> None:
+    def __init__(self, channels: int, kernel_size: Annotated[int, Odd(1)] | None = None) -> None:
         super().__init__()
-        checks.integer("eca: channels", channels)
         if kernel_size is None:
             self.eca = EcaModule(channels)
         else:
-            self.eca = EcaModule(None, kernel_size=checks.odd("eca: kernel_size", kernel_size))
+            self.eca = EcaModule(None, kernel_size=kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""

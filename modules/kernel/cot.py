@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Count, Kernel, divisor
 from modules.layers import BatchNorm, conv_norm, global_mean
+from modules.macs import counted
 from modules.registry import attention
 
 
+@counted(lambda module, inputs, output: output.numel() * module.kernel_size**2)
 class LocalAggregation(nn.Module):
-    """Each pixel sums its k x k neighbours with weights of its own; a module, so that macs.py can count it.
+    """Each pixel sums its k x k neighbours with weights of its own; a module, so that its MACs are counted.
 
     o[c, p] = sum_t w[c mod (C / share), t, p] * v[c, p + t]    zero outside the map
     """
@@ -45,12 +47,12 @@ class CoT(nn.Module):
     groups and share are the largest divisors of C up to the value given.
     """
 
-    def __init__(self, channels: int, kernel_size: int = 3, groups: int = 4, share: int = 8) -> None:
+    def __init__(self, channels: int, kernel_size: Kernel = 3, groups: Count = 4, share: Count = 8) -> None:
         super().__init__()
-        c, k = checks.integer("cot: channels", channels, 2), checks.odd("cot: kernel_size", kernel_size, 3)
-        groups = checks.divisor(c, checks.integer("cot: groups", groups))
+        c, k = channels, kernel_size
+        groups = divisor(c, groups)
         self.taps = k * k
-        self.planes = c // checks.divisor(c, checks.integer("cot: share", share))
+        self.planes = c // divisor(c, share)
         dim = max(c // 2, 32)
         self.static = conv_norm(c, c, k, groups=groups, act=nn.ReLU())
         self.weigh = nn.Sequential(

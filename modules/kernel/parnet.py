@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Kernel
 from modules.layers import BatchNorm, conv_norm, global_mean
 from modules.registry import attention
 
@@ -19,10 +19,9 @@ class ParNet(nn.Module):
     The two convolutions are not fused for inference; fused they are one k x k convolution of the same output.
     """
 
-    def __init__(self, channels: int, kernel_size: int = 3) -> None:
+    def __init__(self, channels: int, kernel_size: Kernel = 3) -> None:
         super().__init__()
-        checks.integer("parnet: channels", channels)
-        self.conv = conv_norm(channels, channels, checks.odd("parnet: kernel_size", kernel_size, 3))
+        self.conv = conv_norm(channels, channels, kernel_size)
         self.point = conv_norm(channels, channels)
         self.norm = BatchNorm(channels)
         self.excite = nn.Conv2d(channels, channels, 1, bias=False)

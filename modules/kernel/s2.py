@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modules import checks
 from modules.layers import global_mean
 from modules.registry import attention
 
@@ -41,7 +40,6 @@ class S2Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        checks.integer("s2: channels", channels)
         self.expand = nn.Conv2d(channels, 3 * channels, 1)
         self.squeeze = nn.Conv2d(channels, channels, 1, bias=False)
         self.act = nn.GELU()

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Count
 from modules.layers import conv_norm, global_mean
 from modules.registry import attention
 
@@ -24,12 +24,10 @@ class SelectiveKernel(nn.Module):
     its running statistics at batch 1 (layers.BatchNorm), where timm's otherwise equal SelectiveKernel fails.
     """
 
-    def __init__(self, channels: int, groups: int = 32, reduction: int = 16, min_dim: int = 32) -> None:
+    def __init__(self, channels: int, groups: Count = 32, reduction: Count = 16, min_dim: Count = 32) -> None:
         super().__init__()
-        checks.integer("sk: channels", channels)
-        groups = math.gcd(channels, checks.integer("sk: groups", groups))
-        reduction = checks.integer("sk: reduction", reduction)
-        dim = max(channels // reduction, checks.integer("sk: min_dim", min_dim))
+        groups = math.gcd(channels, groups)
+        dim = max(channels // reduction, min_dim)
         self.near = conv_norm(channels, channels, 3, groups=groups, act=nn.ReLU())
         self.far = conv_norm(channels, channels, 3, groups=groups, dilation=2, act=nn.ReLU())
         self.squeeze = conv_norm(channels, dim, act=nn.ReLU())

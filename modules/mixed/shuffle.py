@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Count, divisor
 from modules.layers import global_mean
 from modules.registry import attention
 
@@ -23,11 +23,11 @@ class ShuffleAttention(nn.Module):
     would leave halves of one channel at 128; the default here is 8.
     """
 
-    def __init__(self, channels: int, groups: int = 8) -> None:
+    def __init__(self, channels: int, groups: Count = 8) -> None:
         super().__init__()
-        if checks.integer("shuffle: channels", channels, 2) % 2:
+        if channels % 2:
             raise ValueError(f"shuffle: channels is {channels}, allowed: an even int")
-        self.groups = checks.divisor(channels // 2, checks.integer("shuffle: groups", groups))
+        self.groups = divisor(channels // 2, groups)
         half = channels // (2 * self.groups)
         self.channel_weight = nn.Parameter(torch.zeros(1, half, 1, 1))
         self.channel_bias = nn.Parameter(torch.ones(1, half, 1, 1))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Positive
 from modules.layers import wide
 from modules.registry import attention
 
@@ -21,10 +23,9 @@ class SimAM(nn.Module):
     whose sums overflow at 80 x 80.
     """
 
-    def __init__(self, channels: int, e_lambda: float = 1e-4) -> None:
+    def __init__(self, channels: int, e_lambda: Annotated[float, Positive()] = 1e-4) -> None:
         super().__init__()
-        checks.integer("simam: channels", channels)
-        self.e_lambda = checks.positive("simam: e_lambda", e_lambda)
+        self.e_lambda = e_lambda
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""

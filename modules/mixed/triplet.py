@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Odd
 from modules.layers import conv_norm
 from modules.registry import attention
 
@@ -35,10 +37,8 @@ class TripletAttention(nn.Module):
     a = W lies as C x H here, H x C there: the same kernels, transposed.
     """
 
-    def __init__(self, channels: int, kernel_size: int = 7) -> None:
+    def __init__(self, channels: int, kernel_size: Annotated[int, Odd(1)] = 7) -> None:
         super().__init__()
-        checks.integer("triplet: channels", channels)
-        checks.odd("triplet: kernel_size", kernel_size)
         self.gates = nn.ModuleList([PlaneGate(axis, kernel_size) for axis in (2, 3, 1)])
 
     def forward(self, x: Tensor) -> Tensor:

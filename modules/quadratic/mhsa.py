@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Count, divisor
 from modules.layers import ScaledDotProduct, hat, wide
 from modules.registry import attention
 
@@ -39,11 +39,10 @@ class MHSA(nn.Module):
     largest divisor of C up to `num_heads`.
     """
 
-    def __init__(self, channels: int, num_heads: int = 4, feat_size: int = 20) -> None:
+    def __init__(self, channels: int, num_heads: Count = 4, feat_size: Count = 20) -> None:
         super().__init__()
-        c = checks.integer("mhsa: channels", channels)
-        self.num_heads = checks.divisor(c, checks.integer("mhsa: num_heads", num_heads))
-        feat_size = checks.integer("mhsa: feat_size", feat_size)
+        c = channels
+        self.num_heads = divisor(c, num_heads)
         self.qkv = nn.Conv2d(c, 3 * c, 1, bias=False)
         nn.init.trunc_normal_(self.qkv.weight, std=c**-0.5)
         self.rows = RelativePosition(feat_size, c // self.num_heads)

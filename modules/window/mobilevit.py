@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modules import checks
+from modules.checks import Count, divisor
 from modules.layers import ScaledDotProduct, conv_norm, resize
 from modules.registry import attention
 
@@ -48,12 +48,11 @@ class MobileViT(nn.Module):
     the paper's first stage (2, 4, 3). Heads: the largest divisor of d up to `num_heads`. Dropout is left out.
     """
 
-    def __init__(self, channels: int, dim: int | None = None, depth: int = 2, num_heads: int = 4) -> None:
+    def __init__(self, channels: int, dim: Count | None = None, depth: Count = 2, num_heads: Count = 4) -> None:
         super().__init__()
-        c = checks.integer("mobilevit: channels", channels)
-        d = checks.integer("mobilevit: dim", min(max(c * 3 // 16 * 8, 8), MAX_DIM) if dim is None else dim)
-        heads = checks.divisor(d, checks.integer("mobilevit: num_heads", num_heads))
-        depth = checks.integer("mobilevit: depth", depth)
+        c = channels
+        d = min(max(c * 3 // 16 * 8, 8), MAX_DIM) if dim is None else dim
+        heads = divisor(d, num_heads)
         self.local = nn.Sequential(conv_norm(c, c, 3, act=nn.SiLU()), nn.Conv2d(c, d, 1, bias=False))
         self.layers = nn.Sequential(*[Layer(d, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(d)

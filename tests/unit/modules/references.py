@@ -219,3 +219,19 @@ def mhsa(x: Array, p: State, heads: int = 4) -> Array:
                 a = softmax(np.array([qi @ key for key in keys]) / math.sqrt(d), 0)
                 y[n, part, r, s] = sum(a[m] * v[n, part, i, j] for m, (i, j) in enumerate(cells))
     return y
+
+
+LOOPS = {f.__name__: f for f in (cot, eca, mhsa, parnet, s2, shuffle, simam, sk, triplet)}
+
+# every option of each block at a value other than its default, for the contract
+OTHER_OPTIONS = {
+    "cot": {"kernel_size": 5, "groups": 1, "share": 4},
+    "eca": {"kernel_size": 7},
+    "mhsa": {"num_heads": 1, "feat_size": 7},
+    "mobilevit": {"dim": 40, "depth": 1, "num_heads": 8},
+    "parnet": {"kernel_size": 5},
+    "shuffle": {"groups": 1},
+    "simam": {"e_lambda": 1e-2},
+    "sk": {"groups": 1, "reduction": 4, "min_dim": 8},
+    "triplet": {"kernel_size": 3},
+}

@@ -3,13 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from loops import OTHER_OPTIONS
 from torch import Tensor, nn
 
 import modules
-from modules.contract import check, try_rule
+from modules.contract import RULES, check, try_rule
 from modules.layers import BatchNorm
 from modules.registry import Spec
-from modules.rules import CHANNELS, RULES, Scope
+from modules.rules import CHANNELS, Scope
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -20,20 +21,7 @@ def test_holds(name: str, rule: str) -> None:
     assert not finding.skipped, finding.detail
 
 
-OTHER_OPTIONS = {
-    "cot": {"kernel_size": 5, "groups": 1, "share": 4},
-    "eca": {"kernel_size": 7},
-    "mhsa": {"num_heads": 1, "feat_size": 7},
-    "mobilevit": {"dim": 40, "depth": 1, "num_heads": 8},
-    "parnet": {"kernel_size": 5},
-    "shuffle": {"groups": 1},
-    "simam": {"e_lambda": 1e-2},
-    "sk": {"groups": 1, "reduction": 4, "min_dim": 8},
-    "triplet": {"kernel_size": 3},
-}
-
-
-@pytest.mark.parametrize("name", OTHER_OPTIONS)
+@pytest.mark.parametrize("name", sorted(OTHER_OPTIONS))
 def test_holds_with_other_options(name: str) -> None:
     assert set(OTHER_OPTIONS[name]) == set(modules.spec(name).options)
     report = check(name, quick=True, options=OTHER_OPTIONS[name])
