@@ -90,4 +90,6 @@ class Attend(nn.Module):
 
 # A checkpoint's pickle imports this module; Ultralytics then looks the class up there to rebuild its YAML.
 if (_tasks := sys.modules.get("ultralytics.nn.tasks")) is not None:
-    _tasks.Attend = Attend  # type: ignore[attr-defined]
+    from modules.join import join
+
+    join(_tasks)

@@ -1,8 +1,7 @@
-"""Goes in: nothing. Comes out: an Ultralytics whose YAML parser knows the row `Attend`.
+"""Goes in: nothing. Comes out: an Ultralytics that knows `Attend` (modules/join.py) as soon as it is imported.
 
-Ultralytics has no registration hook: `parse_model` looks a layer's name up among the globals of
-`ultralytics.nn.tasks`. This file is the one place that puts a name there. It costs nothing until that module is
-imported: if it is loaded already the name is set at once, else right after its import.
+It costs nothing until `ultralytics.nn.tasks` is imported: if it is loaded already it is told at once, else right
+after its import.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ def register() -> None:
 
 
 def _add(tasks: ModuleType) -> None:
-    from modules.attend import Attend
+    from modules.join import join
 
-    tasks.Attend = Attend  # type: ignore[attr-defined]
+    join(tasks)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
