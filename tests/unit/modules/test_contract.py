@@ -157,6 +157,49 @@ class Functional(Broken):
         return F.conv2d(x, self.conv.weight)
 
 
+class ChangesFormat(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).contiguous()
+
+
+class ReadsBack(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * float(x.mean())
+
+
+class Branches(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.mean() > 0 else x
+
+
+class CopiesConstant(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * torch.ones(1, device="cpu").to(x.device)
+
+
+class Detaches(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * x.detach().mean((2, 3), keepdim=True).sigmoid()
+
+
+class ScalesWhenCompiled(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * (2 if torch.compiler.is_compiling() else 1)
+
+
+class FoldsWrong(Broken):
+    def fold(self) -> None:
+        self.conv.weight.mul_(1.01)
+
+
+class LastIsNotLast(Broken):
+    def last(self) -> nn.Module:
+        return self.conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).relu()
+
+
 BREAKERS = [
     ("shape", FixedSize, "15x20: shape is"),
     ("shape", FixedChannels, "16 channels: ValueError"),
@@ -173,6 +216,14 @@ BREAKERS = [
     ("input", ActsOnInput, "changed in place"),
     ("pickle", Lambda, "ickle"),
     ("channels_last", Views, "view"),
+    ("channels_last", ChangesFormat, "comes out in another format"),
+    ("gradient", Detaches, "differs from finite differences"),
+    ("sync", ReadsBack, "makes the device and the host wait"),
+    ("sync", CopiesConstant, "copies between cpu and meta"),
+    ("compile", Branches, "32x12x16 in eval mode"),
+    ("compile", ScalesWhenCompiled, "differs from eager"),
+    ("deploy", FoldsWrong, "the block differs"),
+    ("deploy", LastIsNotLast, "Attend differs"),
     ("onnx", BakesSize, "ONNX at"),
     ("macs", Functional, "add a rule to modules.macs.COUNTERS"),
 ]
@@ -197,6 +248,13 @@ def test_every_rule_has_a_block_that_breaks_it() -> None:
 def test_the_unbroken_block_holds(rule: str) -> None:
     """Or the blocks above might fail for a reason that is not theirs."""
     assert try_rule(rule, scope(Broken)) == try_rule(rule, Scope(modules.spec("eca")))
+
+
+@pytest.mark.slow  # generates and builds C++, seconds a block
+@pytest.mark.parametrize("name", modules.names())
+def test_compiles_to_code(name: str) -> None:
+    finding = try_rule("compile", Scope(modules.spec(name), backend="inductor"))
+    assert finding.passed, finding.detail
 
 
 def test_norm_of_one_value_takes_the_running_statistics() -> None:
