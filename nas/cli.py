@@ -186,37 +186,45 @@ def cost(
 
 
 @modules_app.callback(invoke_without_command=True)
-def modules_list(context: typer.Context, modules: Modules = None) -> None:
-    """List the attention blocks.
+def modules_list(
+    context: typer.Context,
+    family: Annotated[str | None, typer.Option(help="channel, mixed, kernel, linear, window or quadratic.")] = None,
+    scale: Annotated[str, typer.Option(help="Scale of YOLOv10 that parameters and GFLOPs are for.")] = "n",
+    modules: Modules = None,
+) -> None:
+    """List the attention blocks: what each costs, and where it may stand.
 
     Example: `python -m nas modules`
     """
     if context.invoked_subcommand is None:
         from nas import show
 
-        show.modules(modules or [])
+        show.modules(modules or [], family, scale)
 
 
 @modules_app.command("show")
-def modules_show(name: str) -> None:
-    """What a block computes, its options and its source.
+def modules_show(name: str, modules: Modules = None) -> None:
+    """What a block computes, its options, costs, references and known results.
 
     Example: `python -m nas modules show eca`
     """
     from nas import show
 
-    show.module(name)
+    show.module(name, modules or [])
 
 
 @modules_app.command("check")
-def modules_check(target: Annotated[str, typer.Argument(metavar="FILE|NAME")]) -> None:
+def modules_check(
+    target: Annotated[str, typer.Argument(metavar="FILE|NAME")],
+    quick: Annotated[bool, typer.Option("--quick", help="Few channel counts, neither compiler nor ONNX.")] = False,
+) -> None:
     """Hold your own block (a Python file), or a registered one, against what every block must do.
 
     Example: `python -m nas modules check mine.py`
     """
     from nas import show
 
-    show.check(target)
+    show.check(target, quick)
 
 
 def main() -> None:
