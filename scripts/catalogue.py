@@ -19,7 +19,7 @@ from torch import nn
 
 import nas  # noqa: F401
 from modules import Attend, deploy, registry
-from nas import catalogue, cost, weights
+from nas import catalogue, cost, pages, weights
 
 ROOT = Path(__file__).parent.parent
 COLOURS = dict(zip(registry.FAMILIES, ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"), strict=True))
@@ -108,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.measure is not None:
         measure(args.measure, args.pairs)
-    for file, text in catalogue.files().items():
+    for file, text in pages.files().items():
         (ROOT / file).write_text(text, encoding="utf-8")
         print(file)
     plot(catalogue.FOLDER / "cost.png")
