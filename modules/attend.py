@@ -70,7 +70,8 @@ class Attend(nn.Module):
         if isinstance(self.block, Gate):
             return x * (1 + gamma * (self.block.gate(x).to(x.dtype) - 1))
         if isinstance(self.block, Branch):
-            return torch.addcmul(x, gamma, self.block.branch(x).to(x.dtype))
+            y = self.block.branch(x).to(x.dtype)
+            return x + gamma * y if self.block.pooled else torch.addcmul(x, gamma, y)
         return torch.lerp(x, self.block(x).to(x.dtype), gamma)
 
     def fold(self) -> None:

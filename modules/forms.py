@@ -21,10 +21,12 @@ class Gate(nn.Module):
 
 
 class Branch(nn.Module):
-    """y = x + branch(x): a block that has a residual of its own."""
+    """y = x + branch(x): a block that has a residual of its own. `pooled`: branch(x) is a bias [B, C, 1, 1]."""
+
+    pooled = False
 
     def branch(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> what is added to it: [B, C, H, W] or, as a bias, [B, C, 1, 1]."""
+        """[B, C, H, W] -> what is added to it: the same, or [B, C, 1, 1] if `pooled`."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

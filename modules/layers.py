@@ -81,7 +81,7 @@ def pooling(n: int, size: int, x: Tensor) -> Tensor:
     start, stop = (i * n).div(size, rounding_mode="floor"), -((-(i + 1) * n).div(size, rounding_mode="floor"))
     cells = torch.arange(n, device=x.device)
     inside = (cells >= start[:, None]) & (cells < stop[:, None])
-    return (inside / (stop - start)[:, None]).to(x.dtype)
+    return (inside.to(wide(x.dtype)) / (stop - start)[:, None]).to(x.dtype)
 
 
 def adaptive_mean(x: Tensor, h: int, w: int) -> Tensor:

@@ -28,6 +28,20 @@ class Shift(forms.Branch):
         return self.conv
 
 
+class Bias(forms.Branch):
+    pooled = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(8, 8, 1)
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean((2, 3), keepdim=True))
+
+    def last(self) -> nn.Module:
+        return self.fc
+
+
 class Transform(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +75,7 @@ def image() -> Tensor:
     return torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(1))
 
 
-BLOCKS = [ChannelGate, Shift, Transform, Unfolded]
+BLOCKS = [ChannelGate, Shift, Bias, Transform, Unfolded]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
