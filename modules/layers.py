@@ -87,7 +87,7 @@ def pooling(n: int, size: int, x: Tensor) -> Tensor:
 def adaptive_mean(x: Tensor, h: int, w: int) -> Tensor:
     """F.adaptive_avg_pool2d(x, (h, w)) as two matrix products, [B, C, H, W] -> [B, C, h, w]: exports to ONNX at
     any size, has a deterministic gradient on CUDA."""
-    return pooling(x.shape[2], h, x) @ x @ pooling(x.shape[3], w, x).transpose(0, 1)
+    return pooling(x.shape[2], h, x) @ (x @ pooling(x.shape[3], w, x).transpose(0, 1))
 
 
 def tokens(x: Tensor) -> Tensor:
