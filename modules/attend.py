@@ -22,7 +22,7 @@ class Attend(nn.Module):
 
     wire "residual": y = x + gamma * (block(x) - x), gamma [C] learned from 0, so that y equals x to the bit
     at the start (but for the sign of a zero). wire "plain": y = block(x), the block as its paper has it.
-    Where the block is a `Gate` or a `Branch` (forms.py), the same y comes in one pass over the map:
+    Where the block is a `Gate` or a `Branch` (forms.py), the same y comes in fewer passes over the map:
     x * (1 + gamma * (gate(x) - 1)) or x + gamma * branch(x).
 
     Gamma's key in the state dict is `gamma_logit_scale`: Ultralytics' `build_optimizer` keeps a parameter out
@@ -68,7 +68,7 @@ class Attend(nn.Module):
             return y if self.keep is None else torch.addcmul(y, x, self.keep.to(x.dtype))
         gamma = self.gamma.to(x.dtype).reshape(1, -1, 1, 1)
         if isinstance(self.block, Gate):
-            return x * (1 + gamma * (self.block.gate(x).to(x.dtype) - 1))
+            return x * torch.lerp(torch.ones_like(gamma), self.block.gate(x).to(x.dtype), gamma)
         if isinstance(self.block, Branch):
             y = self.block.branch(x).to(x.dtype)
             return x + gamma * y if self.block.pooled else torch.addcmul(x, gamma, y)
