@@ -9,7 +9,7 @@ from modules import macs
 from modules.kernel.cot import LocalAggregation
 from modules.layers import ScaledDotProduct
 
-WITHOUT_PRODUCTS = {"gct", "ge", "nam", "sge", "shuffle", "simam", "srm"}  # means, norms and gates alone
+WITHOUT_PRODUCTS = {"gct", "ge", "nam", "shuffle", "simam", "srm"}  # means, norms and gates alone
 SIZES = [(64, 80), (128, 40), (256, 20)]
 
 
