@@ -78,11 +78,14 @@ class Attend(nn.Module):
         """Fold the block for inference (deploy.py), and gamma into its last layer where it has one."""
         deploy.fold(self.block)
         last = getattr(self.block, "last", None)
-        if self.gamma is None or last is None or not deploy.absorb(last(), self.gamma.detach()):
+        if self.gamma is None or last is None:
             return
-        if not isinstance(self.block, Branch):
-            self.keep = 1 - self.gamma.detach().reshape(1, -1, 1, 1)
-        self.register_parameter(self.GAMMA, None)
+        gamma = self.gamma.detach()
+        is_gate, is_branch = isinstance(self.block, Gate), isinstance(self.block, Branch)
+        if deploy.absorb(last(), gamma, 1 - gamma if is_gate else None):
+            self.register_parameter(self.GAMMA, None)
+            if not is_gate and not is_branch:
+                self.keep = (1 - gamma).reshape(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
         """What print(model) shows."""

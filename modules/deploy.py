@@ -2,8 +2,8 @@
 
 A batch norm after a convolution or linear layer goes into its weights wherever the two stand one after the other
 in an `nn.Sequential`. What a block can fold besides, it does in a method `fold()` of its own, which is called
-first. A layer whose output is the block's output (or its `branch`) is named by a method `last()`; `Attend` then
-folds gamma into it.
+first. A layer whose output is the block's output (or a Branch's `branch`, a Gate's `gate`) is named by a method
+`last()`; `Attend` then folds gamma into it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ def affine(norm: Any) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def absorb(layer: nn.Module | None, gamma: Tensor) -> bool:
-    """Multiply the output of `layer` by gamma [C] in its weights; False where it is no layer that can."""
+def absorb(layer: nn.Module | None, gamma: Tensor, shift: Tensor | None = None) -> bool:
+    """Turn the output z of `layer` into gamma z + shift, [C] each, in its weights; False where it cannot be."""
     if isinstance(layer, nn.Sequential):
         solid = [m for m in layer if not isinstance(m, nn.Identity)]
-        return absorb(solid[-1] if solid else None, gamma)
+        return absorb(solid[-1] if solid else None, gamma, shift)
     if not isinstance(layer, (*CONVOLUTIONS, nn.Linear, *NORMS)) or layer.weight is None:
         return False
     layer.weight.mul_(gamma.reshape(-1, *[1] * (layer.weight.dim() - 1)))
     if layer.bias is not None:
         layer.bias.mul_(gamma)
+    if shift is not None:
+        layer.bias = nn.Parameter(shift.clone() if layer.bias is None else layer.bias + shift)
     return True

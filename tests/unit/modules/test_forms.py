@@ -16,6 +16,18 @@ class ChannelGate(forms.Gate):
         return self.fc(x.mean((2, 3), keepdim=True)).sigmoid()
 
 
+class LinearGate(forms.Gate):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+
+    def gate(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+    def last(self) -> nn.Module:
+        return self.conv
+
+
 class Shift(forms.Branch):
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +87,7 @@ def image() -> Tensor:
     return torch.randn(2, 8, 5, 7, generator=torch.Generator().manual_seed(1))
 
 
-BLOCKS = [ChannelGate, Shift, Bias, Transform, Unfolded]
+BLOCKS = [ChannelGate, LinearGate, Shift, Bias, Transform, Unfolded]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -95,7 +107,8 @@ def test_folding_keeps_the_output(block: type[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "gamma", "keep"), [(Shift, False, False), (Transform, False, True), (Unfolded, True, False)]
+    ("block", "gamma", "keep"),
+    [(Shift, False, False), (LinearGate, False, False), (Transform, False, True), (Unfolded, True, False)],
 )
 def test_gamma_goes_where_a_linear_map_is_last(block: type[nn.Module], gamma: bool, keep: bool) -> None:
     attend = deploy.fold(wired(block()))
