@@ -28,9 +28,10 @@ class LocalAggregation(nn.Module):
         k, (b, c, h, w) = self.kernel_size, v.shape
         planes = weight.shape[1]
         padded = F.pad(v, [k // 2] * 4).reshape(b, c // planes, planes, h + k - 1, w + k - 1)
-        total = torch.zeros_like(v).reshape(b, c // planes, planes, h, w)
-        for t in range(k * k):
-            total = total + padded[..., t // k : t // k + h, t % k : t % k + w] * weight[:, None, :, t]
+        taps = [(padded[..., t // k : t // k + h, t % k : t % k + w], weight[:, None, :, t]) for t in range(k * k)]
+        total = taps[0][0] * taps[0][1]
+        for neighbour, share in taps[1:]:
+            total = torch.addcmul(total, neighbour, share)
         return total.reshape(b, c, h, w)
 
 
@@ -72,5 +73,5 @@ class CoT(nn.Module):
         s = self.static(x)
         weight = self.weigh(torch.cat((x, s), dim=1)).reshape(b, self.planes, self.taps, h, w)
         o = self.dynamic(self.aggregate(self.value(x), weight).to(s.dtype))
-        a = self.softmax(self.select(global_mean(o + s)).reshape(b, c, 2, 1, 1)).to(s.dtype)
-        return a[:, :, 0] * o + a[:, :, 1] * s
+        a = self.softmax(self.select(global_mean(o) + global_mean(s)).reshape(b, c, 2, 1, 1)).to(s.dtype)
+        return torch.lerp(s, o, a[:, :, 0])

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from modules.layers import global_mean
 from modules.registry import attention
 
+MOVES = ((2, True), (2, False), (3, True), (3, False))  # of the channel quarters in the first of the three maps
+
 
 def step(x: Tensor, axis: int, forward: bool) -> Tensor:
     """Move [B, C, H, W] by one cell towards the end or start of an axis; the border line keeps its value."""
@@ -15,13 +17,6 @@ def step(x: Tensor, axis: int, forward: bool) -> Tensor:
     if forward:
         return torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)), dim=axis)
     return torch.cat((x.narrow(axis, 1, size - 1), x.narrow(axis, size - 1, 1)), dim=axis)
-
-
-def spatial_shift(x: Tensor, first: int, second: int) -> Tensor:
-    """Channel quarters of [B, C, H, W] go +1, -1 along axis `first` and +1, -1 along `second`."""
-    a, b, c, d = x.tensor_split(4, dim=1)
-    moved = step(a, first, True), step(b, first, False), step(c, second, True), step(d, second, False)
-    return torch.cat(moved, dim=1)
 
 
 @attention("s2", paper="arXiv:2108.01072", family="kernel")
@@ -50,8 +45,27 @@ class S2Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         b, c = x.shape[:2]
-        x1, x2, x3 = self.expand(x).chunk(3, dim=1)
-        x1, x2 = spatial_shift(x1, 2, 3), spatial_shift(x2, 3, 2)
-        logits = self.select(self.act(self.squeeze(global_mean(x1 + x2 + x3))))
-        a = self.softmax(logits.reshape(b, 3, c, 1, 1)).to(x1.dtype)
-        return self.project(a[:, 0] * x1 + a[:, 1] * x2 + a[:, 2] * x3)
+        moved = self.shifted(self.expand(x))  # of each quarter the three maps
+        pooled = torch.cat([global_mean(x1) + global_mean(x2) + global_mean(x3) for x1, x2, x3 in moved], dim=1)
+        logits = self.select(self.act(self.squeeze(pooled)))
+        a = self.softmax(logits.reshape(b, 3, c, 1, 1)).to(moved[0][0].dtype)
+        weights = zip(*(part.tensor_split(4, dim=1) for part in a.unbind(1)), strict=True)
+        mixed = [
+            torch.addcmul(torch.addcmul(a3 * x3, a1, x1), a2, x2)
+            for (x1, x2, x3), (a1, a2, a3) in zip(moved, weights, strict=True)
+        ]
+        return self.project(torch.cat(mixed, dim=1))
+
+    @staticmethod
+    def shifted(x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """[B, 3 C, H, W] -> its thirds by channel quarters, each [B, C / 4, H, W]: the first third moved by +1 and -1
+        along H and along W, the second along W and along H, the last as it is."""
+        quarters = zip(*(third.tensor_split(4, dim=1) for third in x.chunk(3, dim=1)), strict=True)
+        return [
+            (step(x1, axis, forward), step(x2, 5 - axis, forward), x3)
+            for (x1, x2, x3), (axis, forward) in zip(quarters, MOVES, strict=True)
+        ]
+
+    def last(self) -> nn.Module:
+        """The layer whose output is the block's (deploy.py)."""
+        return self.project

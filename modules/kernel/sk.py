@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from modules.checks import Count
@@ -28,8 +29,8 @@ class SelectiveKernel(nn.Module):
         super().__init__()
         groups = math.gcd(channels, groups)
         dim = max(channels // reduction, min_dim)
-        self.near = conv_norm(channels, channels, 3, groups=groups, act=nn.ReLU())
-        self.far = conv_norm(channels, channels, 3, groups=groups, dilation=2, act=nn.ReLU())
+        self.near = conv_norm(channels, channels, 3, groups=groups, act=nn.ReLU(inplace=True))
+        self.far = conv_norm(channels, channels, 3, groups=groups, dilation=2, act=nn.ReLU(inplace=True))
         self.squeeze = conv_norm(channels, dim, act=nn.ReLU())
         self.select = nn.Conv2d(dim, 2 * channels, 1, bias=False)
         self.softmax = nn.Softmax(dim=1)
@@ -38,6 +39,6 @@ class SelectiveKernel(nn.Module):
         """[B, C, H, W] -> [B, C, H, W]."""
         b, c = x.shape[:2]
         near, far = self.near(x), self.far(x)
-        logits = self.select(self.squeeze(global_mean(near + far)))
+        logits = self.select(self.squeeze(global_mean(near) + global_mean(far)))
         a = self.softmax(logits.reshape(b, 2, c, 1, 1)).to(near.dtype)
-        return a[:, 0] * near + a[:, 1] * far
+        return torch.lerp(far, near, a[:, 0])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import global_mean
+from modules.layers import GroupNorm, like, wide
 from modules.registry import attention
 
 
@@ -20,7 +20,8 @@ class ShuffleAttention(nn.Module):
     concatenated, then channel shuffle by 2 groups. All groups share the C/2G weights; w = 0, b = 1 at start.
 
     G is the largest number <= `groups` with C % 2G == 0. The paper's 64 is meant for 256 to 2048 channels and
-    would leave halves of one channel at 128; the default here is 8.
+    would leave halves of one channel at 128; the default here is 8. With even G the shuffle takes the first and
+    the last G/2 groups in turn: one copy concatenates and shuffles.
     """
 
     def __init__(self, channels: int, groups: Count = 8) -> None:
@@ -33,16 +34,24 @@ class ShuffleAttention(nn.Module):
         self.channel_bias = nn.Parameter(torch.ones(1, half, 1, 1))
         self.spatial_weight = nn.Parameter(torch.zeros(1, half, 1, 1))
         self.spatial_bias = nn.Parameter(torch.ones(1, half, 1, 1))
-        self.norm = nn.GroupNorm(half, half)
+        self.norm = GroupNorm(half, half)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         b, c, h, w = x.shape
-        x0, x1 = x.reshape(b * self.groups, -1, h, w).chunk(2, dim=1)
-        norm = self.norm
-        # torch.group_norm, since the module refuses one value per channel, that is one group on a 1x1 map
-        n1 = torch.group_norm(x1, norm.num_groups, norm.weight, norm.bias, norm.eps)
-        y0 = x0 * (self.channel_weight * global_mean(x0) + self.channel_bias).sigmoid()
-        y1 = x1 * (self.spatial_weight * n1 + self.spatial_bias).sigmoid()
-        y = torch.cat((y0, y1), dim=1).to(x.dtype)
-        return y.reshape(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+        x0, x1 = x.reshape(b * self.groups, 2, -1, h, w).unbind(1)  # each [B G, C / 2G, H, W]
+        mean = x0.mean((2, 3), keepdim=True, dtype=wide(x.dtype)).to(x.dtype)
+        y0 = x0 * torch.addcmul(self.channel_bias, self.channel_weight, mean).sigmoid()
+        y1 = x1 * self.spatial(x1).sigmoid_()
+        sides = 2 - self.groups % 2
+        shape = (b, sides, self.groups // sides, -1, h, w)
+        y = torch.stack([y.reshape(shape).permute(0, 2, 3, 1, 4, 5) for y in (y0, y1)], dim=2)
+        if sides == 1:
+            y = y.reshape(b, 2, c // 2, h, w).transpose(1, 2)
+        return like(y.reshape(b, c, h, w).to(x.dtype), x)
+
+    def spatial(self, x: Tensor) -> Tensor:
+        """w2 * GroupNorm(x) + b2, [B G, C/2G, H, W] -> the same: one affine map after the normalisation."""
+        norm, weight = self.norm, self.spatial_weight.flatten()
+        bias = torch.addcmul(self.spatial_bias.flatten(), weight, norm.bias)
+        return torch.group_norm(x, norm.num_groups, weight * norm.weight, bias, norm.eps)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Odd
+from modules.forms import Gate
 from modules.layers import conv_norm
 from modules.registry import attention
 
@@ -22,12 +23,14 @@ class PlaneGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same with size 1 at `axis`."""
-        pooled = torch.stack((x.amax(self.axis), x.mean(self.axis)), dim=1)  # [B, 2, rows, columns]
+        # on a CPU the maximum over the rows takes longer than to bring them to the front
+        maximum = x.transpose(1, 2).contiguous().amax(1) if self.axis == 2 else x.amax(self.axis)
+        pooled = torch.stack((maximum, x.mean(self.axis)), dim=1)  # [B, 2, rows, columns]
         return self.conv(pooled).sigmoid().squeeze(1).unsqueeze(self.axis)
 
 
 @attention("triplet", paper="arXiv:2010.03045", family="mixed")
-class TripletAttention(nn.Module):
+class TripletAttention(Gate):
     """Three gates, one for each pair of the axes C, H, W.
 
     gate_a = sigmoid(BN(Conv7x7([max_a x; mean_a x])))    over the plane of the two axes other than a
@@ -41,7 +44,7 @@ class TripletAttention(nn.Module):
         super().__init__()
         self.gates = nn.ModuleList([PlaneGate(axis, kernel_size) for axis in (2, 3, 1)])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        cw, ch, hw = (gate(x).to(x.dtype) for gate in self.gates)
-        return x * ((cw + ch + hw) / 3)
+        cw, ch, hw = (gate(x) / 3 for gate in self.gates)
+        return (cw + ch).add_(hw)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import ScaledDotProduct, hat, wide
+from modules.layers import ScaledDotProduct, hat, tokens, untokens, wide
 from modules.registry import attention
+
+FEW = 1024  # tokens whose logits are small enough to be held for all heads
 
 
 class RelativePosition(nn.Module):
@@ -36,7 +39,8 @@ class MHSA(nn.Module):
 
     The paper's tables have 2H-1 and 2W-1 entries for its one map size; here they belong to a map of
     `feat_size` pixels a side (20: stride 32 at 640 pixels) and are resized linearly to any other. Heads: the
-    largest divisor of C up to `num_heads`.
+    largest divisor of C up to `num_heads`; beyond FEW pixels one after the other, so that the position logits of
+    one are held at a time.
     """
 
     def __init__(self, channels: int, num_heads: Count = 4, feat_size: Count = 20) -> None:
@@ -51,16 +55,21 @@ class MHSA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        b, c, h, w = x.shape
-        d = c // self.num_heads
-        q, k, v = self.qkv(x).reshape(b, 3, self.num_heads, d, h * w).transpose(-1, -2).unbind(1)
-        bias = self.position_logits((q * d**-0.5).reshape(b, self.num_heads, h, w, d))
-        y = self.attend(q, k, v, bias.to(q.dtype))
-        return y.transpose(-1, -2).reshape(b, c, h, w)
+        b, (h, w) = x.shape[0], x.shape[2:]
+        qkv = F.linear(tokens(x), self.qkv.weight.flatten(1)).reshape(b, h * w, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, HW, d]
+        along_h, along_w = self.position_logits(q.reshape(b, self.num_heads, h, w, -1))
+        at_once = self.num_heads if int(h * w) <= FEW else 1
+        heads = []
+        for i in range(0, self.num_heads, at_once):
+            some = slice(i, i + at_once)
+            bias = (along_h[:, some].unsqueeze(-1) + along_w[:, some].unsqueeze(-2)).reshape(b, at_once, h * w, h * w)
+            heads.append(self.attend(q[:, some], k[:, some], v[:, some], bias))
+        return untokens(torch.cat(heads, dim=1).transpose(1, 2).flatten(2), x)
 
-    def position_logits(self, q: Tensor) -> Tensor:
-        """q: [B, heads, H, W, d] -> [B, heads, HW, HW], q_i . (Rh + Rw)."""
-        b, heads, h, w, _ = q.shape
-        along_h = q @ self.rows(h).transpose(1, 2)  # [B, heads, H, W, H]
-        along_w = (q.transpose(2, 3) @ self.columns(w).transpose(1, 2)).transpose(2, 3)  # [B, heads, H, W, W]
-        return (along_h.unsqueeze(-1) + along_w.unsqueeze(-2)).reshape(b, heads, h * w, h * w)
+    def position_logits(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """q: [B, heads, H, W, d] -> q_i . Rh / sqrt(d) [B, heads, H, W, H] and q_i . Rw / sqrt(d) [.., W]."""
+        h, w, d = q.shape[2:]
+        along_h = q @ (self.rows(h) * d**-0.5).transpose(1, 2).to(q.dtype)
+        along_w = q.transpose(2, 3) @ (self.columns(w) * d**-0.5).transpose(1, 2).to(q.dtype)
+        return along_h, along_w.transpose(2, 3)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import ScaledDotProduct, conv_norm, resize
+from modules.layers import ScaledDotProduct, conv_norm, like, resize
 from modules.registry import attention
 
 PATCH = 2  # pixels along a patch's side, 2 in all of the paper's models
@@ -70,10 +70,9 @@ class MobileViT(nn.Module):
         rows, columns = (h + PATCH - 1) // PATCH, (w + PATCH - 1) // PATCH
         # traced, h and w are no ints and the resize must stay in the graph; at even sizes it changes nothing
         fits = isinstance(h, int) and isinstance(w, int) and h % PATCH == 0 and w % PATCH == 0
-        if not fits:
-            f = resize(f, rows * PATCH, columns * PATCH)
-        f = f.reshape(b, d, rows, PATCH, columns, PATCH)
-        t = f.permute(0, 3, 5, 2, 4, 1).reshape(b * PATCH * PATCH, rows * columns, d)
+        even = f if fits else resize(f, rows * PATCH, columns * PATCH)
+        even = even.reshape(b, d, rows, PATCH, columns, PATCH)
+        t = even.permute(0, 3, 5, 2, 4, 1).reshape(b * PATCH * PATCH, rows * columns, d)
         t = self.norm(self.layers(t)).reshape(b, PATCH, PATCH, rows, columns, d)
-        f = t.permute(0, 5, 3, 1, 4, 2).reshape(b, d, rows * PATCH, columns * PATCH)
-        return f if fits else resize(f, h, w)
+        z = t.permute(0, 5, 3, 1, 4, 2).reshape(b, d, rows * PATCH, columns * PATCH)
+        return like(z if fits else resize(z, h, w), f)

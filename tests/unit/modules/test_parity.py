@@ -62,7 +62,13 @@ def test_the_reference_sees_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("channels", [64, 128])
 def test_eca_kernel_equals_timm(channels: int) -> None:
     ours, theirs = modules.create("eca", channels), EcaModule(channels)
-    assert ours.eca.conv.kernel_size == theirs.conv.kernel_size == ((3,) if channels == 64 else (5,))
+    assert ours.conv.kernel_size == theirs.conv.kernel_size == ((3,) if channels == 64 else (5,))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_simam_keeps_its_precision_far_from_zero(layout: torch.memory_format) -> None:
+    x = (image(2, 16, 13, 17) + 100).contiguous(memory_format=layout)
+    assert error(modules.create("simam", 16), x, LOOPS["simam"](x.double().numpy(), {})) < TOLERANCE
 
 
 @pytest.mark.parametrize("channels", [48, 64, 576])
