@@ -271,7 +271,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--runs", type=int, default=15, help="pairs")
     parser.add_argument("--seconds", type=float, default=4.0, help="stop a measurement after so long, and five pairs")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads, by default all")
     parser.add_argument("--amp", action="store_true", help="fp16 autocast")
     parser.add_argument("--quick", action="store_true", help="P4 of scale n, five pairs")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")

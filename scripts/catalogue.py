@@ -92,7 +92,7 @@ def plot(file: Path) -> None:
         axis.axhline(100 * (catalogue.LIGHT - 1), color="grey", linewidth=0.8, linestyle="--")
         axis.set_title(f"{level.upper()} of YOLOv10n at 640 px")
         axis.set_xlabel("parameters")
-    axes[0].set_ylabel("added latency, % of the detector's (CPU, 1 thread)")
+    axes[0].set_ylabel("added latency, % of the detector's")
     axes[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", nargs="*", metavar="BLOCK", help="measure latencies here first")
     parser.add_argument("--pairs", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="by default all")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.measure is not None:
