@@ -98,10 +98,10 @@ def params(model: nn.Module) -> int:
 
 def deployed(model: DetectionModel, device: torch.device) -> DetectionModel:
     """A fused copy in evaluation mode on ``device``: the NMS-free head where there is one, fp16 on CUDA."""
-    ready = copy.deepcopy(model).float().cpu().eval()
+    ready = copy.deepcopy(model).float().to(device).eval()  # there before fuse(): what folds may depend on the device
     if getattr(ready.model[-1], "one2one_cv2", None) is not None:
         ready.end2end = True
-    ready = ready.fuse(verbose=False).to(device)
+    ready = ready.fuse(verbose=False)
     for p in ready.parameters():
         p.requires_grad_(False)
     return ready.half().to(memory_format=torch.channels_last) if device.type == "cuda" else ready

@@ -318,7 +318,7 @@ def _checked(items: list[str], base: str, files: list[str]) -> Placement:
             graph.pick(found, site)
             blocks.check_options(block.name, dict(block.options))
         except ValueError as e:
-            faults.append(str(e))
+            faults.append(f"{site}={block.label}: {e}")
     if faults:
         raise RecipeError("\n".join(faults))
     return chosen

@@ -248,7 +248,10 @@ def test_looking_at_a_study(args: list[str], parts: list[str], searched: Searche
         (["show", "--base", "yolov10z.yaml"], ["yolov10z.yaml"]),
         (["show", "neck.p3=eca", "--wire", "x"], ["--wire 'x'"]),
         (["cost", "neck.p3=eca", "--imgsz", "100"], ["--imgsz 100", "multiple of 32"]),
-        (["cost", "neck.p3=eca(kernel_size=big)"], ['eca(kernel_size="big") at neck.p3']),
+        (
+            ["cost", "neck.p3=eca(kernel_size=big)"],
+            ['neck.p3=eca(kernel_size="big")', "eca: kernel_size is 'big', allowed: an odd int >= 1"],
+        ),
         (["cost", "--device", "7"], ["device"]),
         (["spaces", "artcle"], ["did you mean 'article'?"]),
         (["modules", "show", "ecaa"], ["did you mean 'eca'?"]),
