@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,9 +53,20 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def mean(x: Tensor, dims: int | tuple[int, ...], keepdim: bool = False) -> Tensor:
+    """Mean over dims, summed in fp32: x.mean whose gradient is a view, where torch's writes a whole map."""
+    size = functools.reduce(operator.mul, (x.shape[d] for d in ((dims,) if isinstance(dims, int) else dims)))
+    return (x.sum(dims, keepdim=keepdim, dtype=wide(x.dtype)) / size).to(x.dtype)
+
+
 def global_mean(x: Tensor) -> Tensor:
-    """Mean over H and W, summed in fp32: [B, C, H, W] -> [B, C, 1, 1]."""
-    return x.mean((2, 3), keepdim=True, dtype=wide(x.dtype)).to(x.dtype)
+    """Mean over H and W: [B, C, H, W] -> [B, C, 1, 1]."""
+    return mean(x, (2, 3), keepdim=True)
+
+
+def peak(x: Tensor, dim: int, training: bool) -> Tensor:
+    """Maximum over one dim: amax for inference; max for training, whose gradient goes to one value, and faster."""
+    return x.max(dim).values if training else x.amax(dim)
 
 
 def hat(position: Tensor, length: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modules.checks import Odd
 from modules.forms import Gate
-from modules.layers import wide
+from modules.layers import mean
 from modules.registry import attention
 
 
@@ -31,5 +31,5 @@ class ECA(Gate):
 
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 1, 1]."""
-        pooled = x.mean((2, 3), dtype=wide(x.dtype)).to(x.dtype)  # [B, C]
+        pooled = mean(x, (2, 3))  # [B, C]
         return self.conv(pooled.unsqueeze(1)).sigmoid().transpose(1, 2).unsqueeze(3)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.forms import Gate
-from modules.layers import wide
+from modules.layers import mean
 from modules.registry import attention
 
 
@@ -26,5 +26,5 @@ class ESE(Gate):
 
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 1, 1]."""
-        z = x.mean((2, 3), dtype=wide(x.dtype)).to(x.dtype)
+        z = mean(x, (2, 3))
         return F.hardsigmoid(self.excite(z)).reshape(*x.shape[:2], 1, 1)

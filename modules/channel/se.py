@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from modules.checks import Count
 from modules.forms import Gate
-from modules.layers import wide
+from modules.layers import mean
 from modules.registry import attention
 
 
@@ -31,5 +31,5 @@ class SE(Gate):
 
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 1, 1]."""
-        z = x.mean((2, 3), dtype=wide(x.dtype)).to(x.dtype)
+        z = mean(x, (2, 3))
         return self.excite(self.squeeze(z).relu()).sigmoid().reshape(*x.shape[:2], 1, 1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modules.deploy import affine
 from modules.forms import Gate
-from modules.layers import BatchNorm, wide
+from modules.layers import BatchNorm, global_mean, wide
 from modules.registry import attention
 
 EPS = 1e-5
@@ -38,7 +38,7 @@ class SRM(Gate):
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 1, 1]."""
         wx = x.to(wide(x.dtype))
-        mean = wx.mean((2, 3), keepdim=True)
+        mean = global_mean(wx)
         length = torch.linalg.vector_norm(wx - mean, dim=(2, 3), keepdim=True)
         std = (length.square() / (x.shape[2] * x.shape[3]) + EPS).sqrt()
         z = self.mean_weight * mean + self.std_weight * std

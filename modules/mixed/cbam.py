@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, Kernel
-from modules.layers import conv_norm, wide
+from modules.layers import conv_norm, mean, peak
 from modules.registry import attention
 
 
@@ -31,11 +31,8 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        # with indices the maximum's gradient is one scatter, without them it is passes over the map
-        peak = x.flatten(2).max(2).values if self.training else x.amax((2, 3))
-        pooled = torch.stack((x.mean((2, 3), dtype=wide(x.dtype)).to(x.dtype), peak))
+        pooled = torch.stack((mean(x, (2, 3)), peak(x.flatten(2), 2, self.training)))
         channel = self.mlp(pooled).sum(0).sigmoid().to(x.dtype)
         u = x * channel[:, :, None, None]
-        peak = u.max(1).values if self.training else u.amax(1)
-        planes = torch.stack((peak, u.mean(1)), 1)
+        planes = torch.stack((peak(u, 1, self.training), mean(u, 1)), 1)
         return u * self.spatial(planes).sigmoid().to(x.dtype)

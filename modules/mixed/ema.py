@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import GroupNorm, like, wide
+from modules.layers import GroupNorm, like, mean
 from modules.mixed.coord import strip_means
 from modules.registry import attention
 
@@ -17,8 +17,8 @@ def window_means(x: Tensor, rows: Tensor) -> Tensor:
     rows [B, C, H] -> [B, C, 3, 3]. A tap's sum is the whole sum without the line that is shifted out."""
     h, w = x.shape[2:]
     row = torch.stack((rows - x[..., -1] / w, rows, rows - x[..., 0] / w), 3)  # [B, C, H, 3]
-    mean = row.mean(2, dtype=wide(x.dtype)).to(x.dtype)
-    return torch.stack((mean - row[:, :, -1] / h, mean, mean - row[:, :, 0] / h), 2)
+    whole = mean(row, 2)
+    return torch.stack((whole - row[:, :, -1] / h, whole, whole - row[:, :, 0] / h), 2)
 
 
 def correlate(x: Tensor, kernel: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modules.checks import Count, divisor
 from modules.forms import Gate
-from modules.layers import GroupNorm, wide
+from modules.layers import GroupNorm, mean
 from modules.registry import attention
 
 KERNELS = (3, 5, 7, 9)
@@ -51,7 +51,7 @@ class SCSA(Gate):
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         b, c, h, w = x.shape
-        u_h, u_w = (x.mean(axis, dtype=wide(x.dtype)).to(x.dtype) for axis in (3, 2))
+        u_h, u_w = mean(x, 3), mean(x, 2)
         u = torch.cat((F.pad(u_h, (0, GAP)), u_w), dim=2)
         if len(self.strips) == 1:
             u = self.strips[0](u)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, OneOf
-from modules.layers import wide
+from modules.layers import mean
 from modules.registry import attention
 
 
@@ -33,8 +33,7 @@ class SCSE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        mean = x.mean((2, 3), dtype=wide(x.dtype)).to(x.dtype)
-        c = self.channel(mean).sigmoid().to(x.dtype)[:, :, None, None]
+        c = self.channel(mean(x, (2, 3))).sigmoid().to(x.dtype)[:, :, None, None]
         s = self.spatial(x).sigmoid().to(x.dtype)
         if self.fuse == "max":
             return torch.maximum(x * c, x * s)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import GroupNorm, like, wide
+from modules.layers import GroupNorm, global_mean, like
 from modules.registry import attention
 
 
@@ -40,7 +40,7 @@ class ShuffleAttention(nn.Module):
         """[B, C, H, W] -> [B, C, H, W]."""
         b, c, h, w = x.shape
         x0, x1 = x.reshape(b * self.groups, 2, -1, h, w).unbind(1)  # each [B G, C / 2G, H, W]
-        mean = x0.mean((2, 3), keepdim=True, dtype=wide(x.dtype)).to(x.dtype)
+        mean = global_mean(x0)
         y0 = x0 * torch.addcmul(self.channel_bias, self.channel_weight, mean).sigmoid()
         y1 = x1 * self.spatial(x1).sigmoid_()
         sides = 2 - self.groups % 2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modules.checks import Odd
 from modules.forms import Gate
-from modules.layers import conv_norm
+from modules.layers import conv_norm, mean, peak
 from modules.registry import attention
 
 
@@ -24,8 +24,8 @@ class PlaneGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same with size 1 at `axis`."""
         # on a CPU the maximum over the rows takes longer than to bring them to the front
-        maximum = x.transpose(1, 2).contiguous().amax(1) if self.axis == 2 else x.amax(self.axis)
-        pooled = torch.stack((maximum, x.mean(self.axis)), dim=1)  # [B, 2, rows, columns]
+        lines, axis = (x.transpose(1, 2).contiguous(), 1) if self.axis == 2 else (x, self.axis)
+        pooled = torch.stack((peak(lines, axis, self.training), mean(x, self.axis)), dim=1)  # [B, 2, rows, columns]
         return self.conv(pooled).sigmoid().squeeze(1).unsqueeze(self.axis)
 
 
