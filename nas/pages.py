@@ -82,7 +82,8 @@ def parity_page() -> str:
     head = ["block", "repository", "commit", "file", "largest difference", "what differs, and why"]
     missing = sorted({s.name for s in catalogue.builtin()} - {p.name for p in catalogue.parities()})
     without = f"\nNo other implementation was run for: {', '.join(missing)}.\n" if missing else ""
-    return PARITY + table(head, rows) + without
+    bugs = table(["code", "what shows it"], [[bug["code"], bug["proof"]] for bug in catalogue.read("bugs.csv")])
+    return f"{PARITY}{bugs}\n## Comparisons\n\n{table(head, rows)}{without}"
 
 
 def speed_page() -> str:
@@ -179,14 +180,18 @@ there. A block whose cost grows with the square of its tokens stands only on map
 ![Latency against parameters, a colour a family](cost.png)
 """
 
-PARITY = """<!-- Written by scripts/catalogue.py from parity.csv. -->
+PARITY = """<!-- Written by scripts/catalogue.py from parity.csv and bugs.csv. -->
 
 # What each block was compared with
 
 In the test suite every block is held against a float64 NumPy version written from its paper's formula by another hand
 (`tests/unit/modules/references*.py`), and against timm, torchvision or Ultralytics where their class equals the paper.
-Beyond that, once and by hand, against the published code: our weights in their class, float64, evaluation mode. Below
-is the largest absolute difference of the outputs.
+Beyond that, once and by hand, against the published code: our weights in their class, float64, evaluation mode. The
+second table has the largest absolute difference of the outputs.
+
+## Bugs found in published code
+
+Each was run at the commit of the second table; the class is the one named there.
 
 """
 
