@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modules.checks import Ints, Kernel, Odd
 from modules.forms import Gate
-from modules.kernel.lka import depthwise, innermost
+from modules.kernel.lka import depthwise, innermost, strip_sum
 from modules.registry import attention
 
 
@@ -34,10 +34,7 @@ class MultiScaleConvolution(Gate):
 
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        u = total = self.near(innermost(x))
-        for strip in self.strips:
-            total = total + strip(u)
-        return self.mix(total)
+        return self.mix(strip_sum(self.strips, self.near(innermost(x))))
 
     def last(self) -> nn.Module:
         """The layer to fold gamma into: y is linear in the gate."""

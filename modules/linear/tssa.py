@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from modules.checks import Count, divisor
 from modules.layers import like, wide
+from modules.linear.aft import Pointwise
 from modules.registry import attention
 
 
@@ -29,7 +30,7 @@ class TSSA(nn.Module):
         self.subspaces = nn.Conv2d(channels, channels, 1, bias=False)
         self.temperature = nn.Parameter(torch.ones(self.num_heads))
         self.softmax = nn.Softmax(dim=1)
-        self.project = nn.Linear(channels, channels)
+        self.project = Pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
@@ -40,9 +41,8 @@ class TSSA(nn.Module):
         share = temperature / squares.sum(-1, keepdim=True).clamp(min=1e-24)
         member = self.softmax((squares * share).sum(2)).unsqueeze(2)
         moment = (squares * member).sum(-1, keepdim=True) / (member.sum(-1, keepdim=True) + 1e-8)
-        weight = self.project.weight * (-1 / (1 + moment)).reshape(b, 1, c)
-        y = weight.to(tokens.dtype) @ (tokens * member.to(tokens.dtype)).reshape(b, c, h * w)
-        return like(y.add_(self.project.bias.reshape(-1, 1)).reshape(x.shape), x)
+        shrunk = tokens * member.to(tokens.dtype) * (-1 / (1 + moment)).to(tokens.dtype)
+        return like(self.project(shrunk.reshape(b, c, h, w)), x)
 
     def last(self) -> nn.Module:
         """The layer whose rows are the block's output."""

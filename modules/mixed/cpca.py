@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, Ints, Odd
+from modules.kernel.lka import innermost, strip_sum
 from modules.layers import global_mean, like
 from modules.registry import attention
 
@@ -52,11 +53,8 @@ class CPCA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        u = self.act(self.mix(x.contiguous(memory_format=torch.channels_last) if x.is_cpu else x))
+        u = self.act(self.mix(innermost(x)))
         average, most = self.excite(torch.cat((global_mean(u), u.amax((2, 3), keepdim=True)))).sigmoid().chunk(2)
         f = u * (average + most)
-        t = self.local(f)
-        s = t
-        for strip in self.strips:
-            s = s + strip(t)
+        s = strip_sum(self.strips, self.local(f))
         return like(self.mix(self.mix(s) * f), x)

@@ -62,5 +62,5 @@ class MLCA(Gate):
         row = self.local(patches.transpose(1, 2).reshape(b, 1, -1))
         near = row.reshape(b, s * s, c).transpose(1, 2).sigmoid()
         far = self.whole(patches.mean(2).unsqueeze(1)).sigmoid().reshape(b, c, 1)
-        gate = torch.lerp(far, near, self.local_weight).reshape(b, c, s, s)
+        gate = torch.lerp(far, near, self.local_weight).contiguous().reshape(b, c, s, s)  # products of strided maps lag
         return unpool_h @ (gate @ unpool_w.transpose(0, 1))
