@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.layers import like
-from modules.macs import counted
+from modules.layers import Pointwise, like
 from modules.registry import attention
-
-
-def products(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> int:
-    """An input channel for each output value."""
-    return output.numel() * module.in_features
-
-
-@counted(products, products)
-class Pointwise(nn.Linear):
-    """A linear layer on the channels of a map, run as a 1x1 convolution: no transposition, and on a CPU oneDNN."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, out, H, W]."""
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
 
 
 @attention("aft", paper="arXiv:2105.14103", family="linear")

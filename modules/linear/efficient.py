@@ -19,8 +19,7 @@ class EfficientAttention(Branch):
     y = x + W_O [E of all heads]                               biased
 
     Heads (the official code's, not in the paper): the largest divisor of C up to num_heads. The rows of K and the
-    columns of Q sum to 1, so that K V^T = (K x^T) W_V^T and W_O E = (W_O V K^T) Q, biases included: neither V nor
-    E is made. The bias of W_K cancels in its softmax.
+    columns of Q sum to 1. The bias of W_K cancels in its softmax.
     """
 
     def __init__(self, channels: int, num_heads: Count = 8) -> None:
@@ -33,17 +32,19 @@ class EfficientAttention(Branch):
 
     def branch(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        c, h = x.shape[1], self.heads
         query, key = self.query_key(x).flatten(2).to(wide(x.dtype)).chunk(2, 1)
-        seen = self.over_pixels(key).to(x.dtype) @ x.flatten(2).transpose(1, 2)  # [B, C of K, C of x]
-        value, out = self.value, self.out
-        assert value.bias is not None and out.bias is not None
-        context = seen.unflatten(1, (h, -1)) @ value.weight.reshape(h, -1, c).transpose(1, 2)
-        context = context + value.bias.reshape(h, 1, -1)  # [B, heads, d of K, d of V]
-        mixed = context @ out.weight.reshape(c, h, -1).permute(1, 2, 0) + out.bias / h  # [B, heads, d of K, C]
-        query = self.over_head(query.unflatten(1, (h, -1))).flatten(1, 2)
-        y = mixed.flatten(1, 2).transpose(1, 2) @ query.to(mixed.dtype)
-        return like(y.unflatten(2, x.shape[2:]), x)
+        context = self.context(x, key)
+        y = context @ self.over_head(self.by_head(query)).to(context.dtype)
+        return self.out(like(y.reshape(x.shape), x))
+
+    def context(self, x: Tensor, key: Tensor) -> Tensor:
+        """x: [B, C, H, W], key: [B, C, N] -> V K^T of every head [B, heads, d of V, d of K]."""
+        key = self.by_head(self.over_pixels(key).to(x.dtype))
+        return self.by_head(self.value(x).flatten(2)) @ key.transpose(2, 3)
+
+    def by_head(self, t: Tensor) -> Tensor:
+        """[B, C, N] -> [B, heads, d, N]."""
+        return t.unflatten(1, (self.heads, -1))
 
     def last(self) -> nn.Module:
         """The layer whose rows are the branch's channels."""

@@ -19,7 +19,7 @@ class TransposedAttention(nn.Module):
     y = W_O [a v of all heads]                           no bias
 
     d is the largest divisor of C up to head_dim (the paper's 48). The layer norm before it in Restormer's
-    transformer block is not part of it. W_O a [C, C] is multiplied first: a v is not made.
+    transformer block is not part of it.
     """
 
     def __init__(self, channels: int, head_dim: Count = 48, kernel_size: Kernel = 3) -> None:
@@ -33,9 +33,9 @@ class TransposedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         c = x.shape[1]
-        qkv = self.near(self.qkv(x)).flatten(2)
-        y = self.attend(qkv[:, : 2 * c], self.out) @ qkv[:, 2 * c :]
-        return like(y.unflatten(2, x.shape[2:]), x)
+        qk, v = self.near(self.qkv(x)).flatten(2).split((2 * c, c), 1)
+        y = self.attend.weights(qk) @ self.attend.heads(v)
+        return self.out(like(y.reshape(x.shape), x))
 
     def last(self) -> nn.Module:
         """The layer whose rows are the output's channels."""

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import like, wide
-from modules.linear.aft import Pointwise
+from modules.layers import Pointwise, like, wide
 from modules.registry import attention
 
 

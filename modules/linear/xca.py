@@ -36,15 +36,19 @@ class ChannelAttention(nn.Module):
 
     def forward(self, qk: Tensor, out: nn.Conv2d) -> Tensor:
         """qk: [B, 2C, N], out: the layer of W_O -> [B, C, C]."""
+        return self.mix(self.weights(qk), out).to(qk.dtype)
+
+    def weights(self, qk: Tensor) -> Tensor:
+        """qk: [B, 2C, N] -> a [B, heads, d, d] in its dtype."""
         high = wide(qk.dtype)
-        scales = inverse_root(qk.to(high).square().sum(2)).chunk(2, 1)
+        scales = torch.linalg.vector_norm(qk, dim=2, dtype=high).clamp(min=1e-12).reciprocal().chunk(2, 1)
         q_scale, k_scale = (self.heads(scale) for scale in scales)  # [B, heads, d]
         q, k = (self.heads(t) for t in qk.chunk(2, 1))  # [B, heads, d, N]
         if exact(qk):
             cosines = q @ k.transpose(2, 3) * q_scale.unsqueeze(3)
         else:  # fp16 would overflow
             cosines = ((q * q_scale.unsqueeze(3).to(q.dtype)) @ k.transpose(2, 3)).to(high)
-        return self.mix(cosines * k_scale.unsqueeze(2), out).to(qk.dtype)
+        return self.softened(cosines * k_scale.unsqueeze(2)).to(qk.dtype)
 
     def of_map(self, x: Tensor, query_key: Tensor, out: nn.Conv2d) -> Tensor:
         """The same for q, k = W x from x: [B, C, N], W: [2C, C], as W (x x^T) W^T: q and k are not made."""
@@ -52,11 +56,16 @@ class ChannelAttention(nn.Module):
         scales = inverse_root((found * query_key).sum(2)).chunk(2, 1)
         q_scale, k_scale = (self.heads(scale) for scale in scales)  # [B, heads, d]
         q, k = self.heads(found.chunk(2, 1)[0]), self.heads(query_key.chunk(2)[1], 0)
-        return self.mix(q @ k.transpose(1, 2) * q_scale.unsqueeze(3) * k_scale.unsqueeze(2), out)
+        cosines = q @ k.transpose(1, 2) * q_scale.unsqueeze(3) * k_scale.unsqueeze(2)
+        return self.mix(self.softened(cosines), out)
 
-    def mix(self, cosines: Tensor, out: nn.Conv2d) -> Tensor:
-        """[B, heads, d, d] -> W_O blockdiag(softmax(t cosines)) [B, C, C]."""
-        a = self.softmax(cosines * self.temperature).to(out.weight.dtype)
+    def softened(self, cosines: Tensor) -> Tensor:
+        """[B, heads, d, d] -> softmax(t cosines)."""
+        return self.softmax(cosines * self.temperature)
+
+    def mix(self, a: Tensor, out: nn.Conv2d) -> Tensor:
+        """a: [B, heads, d, d] -> W_O blockdiag(a) [B, C, C]."""
+        a = a.to(out.weight.dtype)
         weight = self.heads(out.weight.flatten(1), 1).permute(1, 2, 0)  # [heads, d, C]
         return (a.transpose(2, 3) @ weight).flatten(1, 2).transpose(1, 2)
 

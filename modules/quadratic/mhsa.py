@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.checks import Count, divisor
-from modules.layers import ScaledDotProduct, hat, tokens, untokens, wide
+from modules.layers import hat, like, wide
+from modules.quadratic.core import PixelAttention
 from modules.registry import attention
 
 FEW = 1024  # tokens whose logits are small enough to be held for all heads
@@ -20,9 +20,9 @@ class RelativePosition(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(2 * length - 1, dim) * dim**-0.5)
 
-    def forward(self, n: int) -> Tensor:
-        """Length n -> [n, n, d], [i, j] is R[j - i]: the table read linearly, its ends at -(n-1), n-1."""
-        table = self.table
+    def forward(self, n: int, scale: float) -> Tensor:
+        """Length n -> [n, n, d], [i, j] is scale R[j - i]: the table read linearly, its ends at -(n-1), n-1."""
+        table = self.table * scale
         at = torch.arange(n, device=table.device, dtype=wide(table.dtype))
         centre = (table.shape[0] - 1) // 2
         position = (at - at[:, None]) * centre / at[-1:].clamp(min=1) + centre  # exact integers at the reference
@@ -51,25 +51,24 @@ class MHSA(nn.Module):
         nn.init.trunc_normal_(self.qkv.weight, std=c**-0.5)
         self.rows = RelativePosition(feat_size, c // self.num_heads)
         self.columns = RelativePosition(feat_size, c // self.num_heads)
-        self.attend = ScaledDotProduct()
+        self.attend = PixelAttention((c // self.num_heads) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         b, (h, w) = x.shape[0], x.shape[2:]
-        qkv = F.linear(tokens(x), self.qkv.weight.flatten(1)).reshape(b, h * w, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, HW, d]
-        along_h, along_w = self.position_logits(q.reshape(b, self.num_heads, h, w, -1))
+        q, k, v = self.qkv(x).flatten(2).unflatten(1, (3, self.num_heads, -1)).unbind(1)  # each [B, heads, d, HW]
+        along = self.position_logits(q.transpose(2, 3).reshape(b, self.num_heads, h, w, -1))
         at_once = self.num_heads if int(h * w) <= FEW else 1
         heads = []
         for i in range(0, self.num_heads, at_once):
             some = slice(i, i + at_once)
-            bias = (along_h[:, some].unsqueeze(-1) + along_w[:, some].unsqueeze(-2)).reshape(b, at_once, h * w, h * w)
-            heads.append(self.attend(q[:, some], k[:, some], v[:, some], bias))
-        return untokens(torch.cat(heads, dim=1).transpose(1, 2).flatten(2), x)
+            heads.append(self.attend(q[:, some], k[:, some], v[:, some], (along[0][:, some], along[1][:, some])))
+        y = torch.cat(heads, dim=1) if len(heads) > 1 else heads[0]
+        return like(y.reshape(x.shape), x)
 
     def position_logits(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """q: [B, heads, H, W, d] -> q_i . Rh / sqrt(d) [B, heads, H, W, H] and q_i . Rw / sqrt(d) [.., W]."""
+        """q: [B, heads, H, W, d] -> q_i . Rh / sqrt(d) [B, heads, HW, H] and q_i . Rw / sqrt(d) [.., W]."""
         h, w, d = q.shape[2:]
-        along_h = q @ (self.rows(h) * d**-0.5).transpose(1, 2).to(q.dtype)
-        along_w = q.transpose(2, 3) @ (self.columns(w) * d**-0.5).transpose(1, 2).to(q.dtype)
-        return along_h, along_w.transpose(2, 3)
+        along_h = q @ self.rows(h, d**-0.5).transpose(1, 2).to(q.dtype)
+        along_w = q.transpose(2, 3) @ self.columns(w, d**-0.5).transpose(1, 2).to(q.dtype)
+        return along_h.flatten(2, 3), along_w.transpose(2, 3).flatten(2, 3)

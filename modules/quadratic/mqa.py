@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modules import deploy
 from modules.checks import Count, divisor
-from modules.layers import BatchNorm, ScaledDotProduct, like, tokens
+from modules.layers import BatchNorm, Pointwise, ScaledDotProduct, like, tokens
 from modules.registry import attention
 
 
@@ -32,12 +32,12 @@ class MobileMQA(nn.Module):
         c = channels
         self.num_heads = divisor(c, max(1, c // 32) if num_heads is None else num_heads)
         d = c // self.num_heads
-        self.query = nn.Linear(c, c, bias=False)
-        self.key, self.value = (nn.Linear(c, d, bias=False) for _ in range(2))
+        self.query = Pointwise(c, c, bias=False)
+        self.key, self.value = (Pointwise(c, d, bias=False) for _ in range(2))
         self.key_map, self.value_map = (reduced(c, kv_stride) for _ in range(2))
         self.norm = BatchNorm(2 * c) if kv_stride > 1 else None
         self.attend = ScaledDotProduct()
-        self.project = nn.Linear(c, c, bias=False)
+        self.project = Pointwise(c, c, bias=False)
         for layer in (self.query, self.key, self.value, self.project):
             nn.init.xavier_uniform_(layer.weight)
 
@@ -47,14 +47,18 @@ class MobileMQA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        d = x.shape[1] // self.num_heads
-        q = self.query(tokens(x)).reshape(x.shape[0], 1, -1, d)  # the queries of all heads, one after another
         k, v = self.key_map(x), self.value_map(x)
         if self.norm is not None:
             k, v = self.norm(torch.cat((k, v), 1)).chunk(2, 1)
-        k, v = self.key(tokens(k)).unsqueeze(1), self.value(tokens(v)).unsqueeze(1)
-        y = self.attend(q, k, v).reshape(x.shape[0], -1, x.shape[1])  # [B, HW, C]
-        return like((self.project.weight @ y.transpose(1, 2)).reshape(x.shape), x)
+        k, v = (tokens(t).unsqueeze(1).contiguous() for t in (self.key(k), self.value(v)))
+        b, c, h, w = x.shape
+        y = self.attend(self.queries(x), k, v).reshape(b, h, w, c)
+        return like(self.project(y.permute(0, 3, 1, 2)), x)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, 1, HW heads, d]: those of all heads, one after another."""
+        q = tokens(self.query(x.contiguous(memory_format=torch.channels_last)))
+        return q.reshape(x.shape[0], 1, -1, x.shape[1] // self.num_heads)
 
     @torch.no_grad()
     def fold(self) -> None:

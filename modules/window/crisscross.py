@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from modules.checks import Count
 from modules.forms import Branch
-from modules.layers import tokens
+from modules.layers import Pointwise
 from modules.registry import attention
 
 
@@ -26,14 +26,15 @@ class CrissCross(Branch):
     def __init__(self, channels: int, reduction: Count = 8) -> None:
         super().__init__()
         self.inner = max(channels // reduction, 1)
-        self.query_key = nn.Linear(channels, 2 * self.inner)
-        self.value = nn.Linear(channels, channels)
+        self.query_key = Pointwise(channels, 2 * self.inner)
+        self.value = Pointwise(channels, channels)
 
     def branch(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        b, _, h, w = x.shape
-        q, k = self.query_key(tokens(x)).reshape(b, h, w, -1).split(self.inner, dim=-1)
-        v = self.value(tokens(x)).reshape(b, h, w, -1)
+        h = x.shape[2]
+        x = x.contiguous(memory_format=torch.channels_last)
+        q, k = self.query_key(x).permute(0, 2, 3, 1).split(self.inner, dim=-1)  # [B, H, W, C / 8] each
+        v = self.value(x).permute(0, 2, 3, 1)
         place = torch.arange(h, device=x.device)
         column = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)  # [B, W, H, H]
         column = column.masked_fill_(place == place[:, None], torch.finfo(column.dtype).min)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.checks import Count, OneOf, divisor
-from modules.layers import ScaledDotProduct, like
+from modules.layers import Pointwise, ScaledDotProduct, like
 from modules.registry import attention
 
 
@@ -39,7 +39,7 @@ class Swin(nn.Module):
         c = channels
         self.window, self.shift = window, window // 2 if shift else 0
         self.num_heads = divisor(c, max(c // head_dim, 1))
-        self.qkv, self.project = nn.Linear(c, 3 * c), nn.Linear(c, c)
+        self.qkv, self.project = Pointwise(c, 3 * c), Pointwise(c, c)
         self.table = nn.Parameter(torch.empty((2 * window - 1) ** 2, self.num_heads))
         nn.init.trunc_normal_(self.table, std=0.02)
         cell = torch.arange(window)
@@ -60,9 +60,11 @@ class Swin(nn.Module):
             x_ = rolled(rolled(x_, 2, down), 3, right)
             apart = self.apart(rows, down, columns, right)  # [windows, s^2, s^2]
             bias = bias.masked_fill(apart.unsqueeze(1), float("-inf")).expand(b, -1, -1, -1, -1).flatten(0, 1)
-        t = x_.reshape(b, c, rows, s, columns, s).permute(0, 2, 4, 3, 5, 1).reshape(-1, s * s, c)
-        q, k, v = self.qkv(t).reshape(-1, s * s, 3, heads, c // heads).permute(2, 0, 3, 1, 4).unbind(0)
-        t = self.project(self.attended(q, k, v, bias.to(q.dtype)).transpose(1, 2).reshape(-1, s * s, c))
+        t = x_.reshape(b, c, rows, s, columns, s).permute(0, 2, 4, 3, 5, 1).reshape(-1, s, s, c)
+        qkv = self.qkv(t.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(-1, s * s, 3, heads, c // heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        t = self.attended(q, k, v, bias.to(q.dtype)).transpose(1, 2).reshape(-1, s, s, c)
+        t = self.project(t.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         y = t.reshape(b, rows, columns, s, s, c).transpose(2, 3).reshape(b, rows * s, columns * s, c)
         if self.shift:
             y = rolled(rolled(y, 1, rows * s - down), 2, columns * s - right)
