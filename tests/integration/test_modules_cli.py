@@ -26,7 +26,7 @@ def test_the_list_names_every_block_and_family_with_its_costs(cli: Any) -> None:
     assert result.code == 0, result.text
     lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
     assert set(modules.names()) | set(FAMILIES) <= set(lines)
-    assert re.search(r"1\.1k/2\.2k/8\.7k\s+0\.000/0\.000/0\.000\s+1\.\d+/1\.\d+/1\.\d+\s+1709\.01507", lines["se"])
+    assert re.search(r"1\.2k/2\.3k/8\.7k\s+0\.000/0\.000/0\.000\s+1\.\d+/1\.\d+/1\.\d+\s+1709\.01507", lines["se"])
     assert "P4, P5" in lines["mhsa"]
 
 
