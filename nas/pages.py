@@ -174,10 +174,10 @@ with, [SPEED.md](SPEED.md) how it stands beside the code that people paste, [GUI
 Figures are for P3 / P4 / P5 of YOLOv10n at 640 pixels (64 x 80 x 80, 128 x 40 x 40, 256 x 20 x 20), the block wired
 as `Attend` wires it. Parameters and GFLOPs are what the block adds (YOLOv10n: 2.8M with both heads, 8.8). Latency is
 that of the detector with the block over that without, (base + block) / base, in deploy form, batch 1: base
-{base_ms:.0f} ms on {device}, {threads} thread. Your device will differ: `python -m nas cost neck.p3=NAME` measures
+{base_ms:.0f} ms on {device}, {threads} threads. Your device will differ: `python -m nas cost neck.p3=NAME` measures it
 there. A block whose cost grows with the square of its tokens stands only on maps of at most 1,600 of them.
 
-![Latency against parameters, a colour a family](cost.png)
+![Latency by family](cost.png)
 """
 
 PARITY = """<!-- Written by scripts/catalogue.py from parity.csv and bugs.csv. -->
@@ -203,10 +203,10 @@ Time of ours over that of the code people paste (`scripts/usual/`: the published
 anew, or timm's class where that is what people use): medians over pairs run in turn in one process, contiguous fp32
 maps of P3 / P4 / P5 of YOLOv10 n and s at 640 pixels. Forward: batch 1, eval mode, ours in deploy form. Train: forward
 and backward, batch 2. The bold figure is the median over all of a block's cells; memory likewise, as the peak of what
-the pass allocates. Device: {device}, {threads} thread. Nothing was measured on a GPU.
+the pass allocates. Device: {device}, {threads} threads. Nothing was measured on a GPU.
 
-Over {blocks} blocks: median time ratio **{median:.2f}**, median memory ratio {memory:.2f}. Slower beyond noise (three
-quarters of the pairs): {slower}.
+Over {blocks} blocks: median time ratio **{median:.2f}**, median memory ratio {memory:.2f}. Slower beyond noise, in
+three quarters of the pairs at the median cell: {slower}. The last column says what bounds a block that gains little.
 
 ![Time ratios](speed.png)
 

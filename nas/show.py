@@ -176,7 +176,7 @@ def modules(files: list[str], family: str | None, scale: str) -> None:
     console.print(table)
     one = next(iter(measured.values()))
     latency = (
-        f"(base + block) / base, deploy form, batch 1, {one.device}, {one.threads} thread, base {one.base_ms:.0f} ms"
+        f"(base + block) / base, deploy form, batch 1, {one.device}, {one.threads} threads, base {one.base_ms:.0f} ms"
     )
     if scale != "n":
         latency = "measured at scale n only"
@@ -244,7 +244,7 @@ def module(name: str, files: list[str]) -> None:
             table.add_row(*row, "", "", f"{spec.tokens(side, side):,} tokens: too many")
     one = next(iter(measured.values()))
     console.print(
-        f"\nwhat it adds to YOLOv10n at 640 px (base {one.base_ms:.0f} ms on {one.device}, {one.threads} thread)"
+        f"\nwhat it adds to YOLOv10n at 640 px (base {one.base_ms:.0f} ms on {one.device}, {one.threads} threads)"
     )
     console.print(table)
     console.print("\nreferences")
