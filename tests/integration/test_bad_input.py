@@ -93,9 +93,13 @@ SPACES: dict[str, tuple[str, list[str]]] = {
         "blocks: [{eca: {kernel: 3}}]\nsites: [neck.p3]\n",
         ["unknown option 'kernel'", "did you mean 'kernel_size'?"],
     ),
-    "block that cannot stand at its own site": (
+    "option out of its range": (
         "sites:\n  neck.p3: [{eca: {kernel_size: big}}]\n",
-        ['eca(kernel_size="big") at neck.p3 (16 channels)'],
+        ["eca: kernel_size is 'big', allowed: an odd int >= 1"],
+    ),
+    "block that cannot stand at its own site": (
+        "max_tokens: 3\nsites:\n  neck.p3: [mhsa]\n",
+        ["mhsa at neck.p3", "max_tokens is 3"],
     ),
     "no block can stand anywhere": (
         "max_tokens: 1\nblocks: [mhsa]\nsites: [neck.p3]\n",
