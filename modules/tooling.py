@@ -19,25 +19,32 @@ from modules.rules import SIZES, Fault, Scope, Skip, at, require, step
 MAC_SIZES = ((64, 80), (128, 40), (256, 20))  # channels, pixels a side: P3, P4, P5 of YOLOv10n at 640
 ONNX_ERROR = 1e-4
 FOLD_ERROR = 1e-4
+HALF_ERROR = 0.03
 COMPILE_ERROR = 1e-4
 MAC_ERROR = 0.01
 
 
 def exports_to_onnx(scope: Scope) -> None:
-    """ONNX with a dynamic batch and size, by the tracing exporter that Ultralytics uses, equal to torch."""
+    """ONNX with a dynamic batch and size, by the tracing exporter that Ultralytics uses, equal to torch; the block as
+    trained and in deploy form, which is what gets exported."""
     for package in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise Skip(f"{package} is not installed")
+    block = scope.build(32).cpu().eval()
+    _same_in_onnx(scope, block, "ONNX")
+    _same_in_onnx(scope, deploy.fold(block), "ONNX, folded,")
+
+
+def _same_in_onnx(scope: Scope, block: nn.Module, what: str) -> None:
     import onnxruntime
 
-    block = scope.build(32).cpu().eval()
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "block.onnx")
-        with at("export"):
+        with at(f"{what} export"):
             export(block, scope.map(32, 12, 16, batch=2).cpu(), file)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for batch, h, w in ((2, 12, 16), (1, 20, 20), *((3, h, w) for h, w in SIZES)):
-        with at(f"ONNX at {batch}x32x{h}x{w}"), torch.no_grad():
+        with at(f"{what} at {batch}x32x{h}x{w}"), torch.no_grad():
             x = scope.map(32, h, w, batch=batch).cpu()
             y, got = block(x), torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
             require(got.shape == y.shape, f"shape is {tuple(got.shape)}, expected {tuple(y.shape)}")
@@ -86,7 +93,7 @@ def never_waits_for_the_device(scope: Scope) -> None:
 
 
 def folds(scope: Scope) -> None:
-    """deploy.fold keeps the output, alone and with gamma in `Attend`."""
+    """deploy.fold keeps the output, alone and with gamma in `Attend`, and in half precision nearly so."""
     from modules.attend import Attend
 
     for c, (h, w) in ((32, (13, 17)), (24, (8, 8))):
@@ -103,6 +110,8 @@ def folds(scope: Scope) -> None:
                 ("Attend, folded twice,", _error(deploy.fold(attend)(x), wired)),
             ):
                 require(error <= FOLD_ERROR, f"{what} differs by {error:.1e} after fold(), allowed {FOLD_ERROR}")
+            half = ((block.half()(x.half()).float() - y).norm() / y.norm()).item()
+            require(half <= HALF_ERROR, f"the folded block in fp16 differs by {half:.1e}, allowed {HALF_ERROR}")
 
 
 def settled(block: nn.Module) -> nn.Module:

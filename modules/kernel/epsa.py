@@ -34,7 +34,9 @@ class Depthwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, groups outputs, H, W]."""
-        return torch.stack([conv(x).unflatten(1, (self.groups, -1)).sum(2) for conv in self.convs], 2).flatten(1, 2)
+        b, _, h, w = x.shape
+        sums = [conv(x).reshape(b, self.groups, -1, h, w).sum(2) for conv in self.convs]
+        return torch.stack(sums, 2).reshape(b, -1, h, w)
 
 
 @attention("epsa", paper="arXiv:2105.14447", family="kernel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.checks import Count
@@ -48,7 +49,7 @@ class EfficientAdditiveAttention(nn.Module):
             y = self.final(mixed.unsqueeze(3)).squeeze(3) + self.final.weight.flatten(1) @ self.project.bias[:, None]
         else:
             assert self.out.bias is not None
-            scale = torch.cat((torch.ones_like(g), g), 1).transpose(1, 2)  # [B, 1, 2D]
+            scale = F.pad(g, (0, 0, self.width, 0), value=1.0).transpose(1, 2)  # 1 for q, g for k: [B, 1, 2D]
             y = (self.out.weight.flatten(1) * scale) @ qk.flatten(1, 2) + self.out.bias[:, None]
         return like(y.unflatten(2, x.shape[2:]), x)
 
