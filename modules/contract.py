@@ -22,6 +22,7 @@ RULES: dict[str, Callable[[Scope], None]] = {
     "fp16": rules.finite_in_fp16,
     "half": rules.finite_in_half,
     "deterministic": rules.is_deterministic,
+    "learns": rules.learns_from_zero,
     "input": rules.keeps_its_input,
     "pickle": rules.pickles,
     "channels_last": rules.keeps_the_memory_format,
@@ -31,6 +32,7 @@ RULES: dict[str, Callable[[Scope], None]] = {
     "deploy": tooling.folds,
     "onnx": tooling.exports_to_onnx,
     "macs": tooling.counts_its_macs,
+    "cost": tooling.costs_what_it_says,
 }
 SLOW = ("compile", "onnx")
 

@@ -122,6 +122,18 @@ def is_deterministic(scope: Scope) -> None:
         require(torch.equal(grad, grads2[key]), f"two backwards differ in the gradient of {key}")
 
 
+def learns_from_zero(scope: Scope) -> None:
+    """Wired by `Attend` with gamma = 0 at the start, gamma gets a gradient; a block that starts as the identity by
+    itself would never leave it."""
+    from modules.attend import Attend
+
+    attend, x = Attend(32, "simam").to(scope.device), scope.map(32, 13, 17, batch=2)
+    attend.block = scope.spec.block(32, **scope.options).to(scope.device)  # the spec need not be registered
+    _, grads = step(attend.train(), x)
+    gained = grads.get(Attend.GAMMA)
+    require(gained is not None and bool((gained != 0).any()), "gamma gets no gradient: the block is the identity")
+
+
 def keeps_its_input(scope: Scope) -> None:
     """x is not written to, nor when Ultralytics makes activations in place; Attend needs it afterwards."""
     block = scope.build(32)

@@ -22,6 +22,7 @@ FOLD_ERROR = 1e-4
 HALF_ERROR = 0.03
 COMPILE_ERROR = 1e-4
 MAC_ERROR = 0.01
+LINEAR_GROWTH = 9  # of the products, from side 40 to 80: 4 if linear in the area, at most 8 for N (H + W), 16 for N N
 
 
 def exports_to_onnx(scope: Scope) -> None:
@@ -63,6 +64,18 @@ def counts_its_macs(scope: Scope) -> None:
             ours, torchs = macs.products_by_thop(block, x), macs.products_by_torch(block, x)
             found = f"thop counts {ours / 1e6:.2f} MMAC of products, FlopCounterMode {torchs / 1e6:.2f}"
             require(abs(ours - torchs) <= MAC_ERROR * torchs, f"{found}; add a rule to modules.macs.COUNTERS")
+
+
+def costs_what_it_says(scope: Scope) -> None:
+    """A block whose products grow with the square of the map says cost="quadratic", or it would stand anywhere."""
+    if scope.spec.cost == "quadratic":
+        return
+    with at("64x40x40 and 64x80x80 on the meta device"), torch.device("meta"):
+        block = scope.spec.block(64, **scope.options).eval()
+        small, large = (macs.products_by_torch(block, torch.empty(1, 64, n, n)) for n in (40, 80))
+        grown = large / max(small, 1)
+        found = f"from side 40 to 80 the products grow {grown:.1f} times"
+        require(grown <= LINEAR_GROWTH, f'{found}; say cost="quadratic" in @attention')
 
 
 def compiles(scope: Scope) -> None:

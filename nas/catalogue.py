@@ -95,6 +95,12 @@ def latencies() -> dict[tuple[str, str], Measured]:
     return {(m.block, m.level): m for m in found}
 
 
+def base_range() -> str:
+    """The base's latencies in the record, in ms: lowest to highest."""
+    found = [m.base_ms for m in latencies().values()]
+    return f"{min(found):.0f} to {max(found):.0f}"
+
+
 def parities() -> list[Parity]:
     """The comparisons with other implementations."""
     return [Parity(**row) for row in read("parity.csv")]

@@ -51,7 +51,8 @@ def fit(
                 notes.append(f"left out: {reason}")
                 space = without(space, name, [block.label])
     if not space.sites:
-        faults.append(f"search space {space.name}: no block can stand at any of its sites")
+        why = "".join(f"; {note}" for note in notes[-3:])
+        faults.append(f"search space {space.name}: no block can stand at any of its sites{why}")
     return space
 
 

@@ -61,7 +61,11 @@ def page() -> str:
     """modules/README.md: the catalogue."""
     measured = catalogue.latencies()
     one = next(iter(measured.values()))
-    lines = [PAGE.format(count=len(catalogue.builtin()), base_ms=one.base_ms, device=one.device, threads=one.threads)]
+    lines = [
+        PAGE.format(
+            count=len(catalogue.builtin()), base_ms=catalogue.base_range(), device=one.device, threads=one.threads
+        )
+    ]
     for family in FAMILIES:
         specs = [s for s in catalogue.builtin() if s.family == family]
         lines.append(f"\n## {family} ({len(specs)})\n\n{_about(family)}\n\n")
@@ -109,6 +113,9 @@ def speed_page() -> str:
         blocks=len(names),
         device=rows[0]["device"],
         threads=rows[0]["threads"],
+        cells=sum(float(row["low"]) > 1 for row in rows),
+        all=len(rows),
+        worst=max(float(row["time_ratio"]) for row in rows),
         slower=", ".join(n for n in names if _ratio(rows, n, "low") > 1) or "none",
     )
     return text + table(head, lines)
@@ -174,7 +181,8 @@ with, [SPEED.md](SPEED.md) how it stands beside the code that people paste, [GUI
 Figures are for P3 / P4 / P5 of YOLOv10n at 640 pixels (64 x 80 x 80, 128 x 40 x 40, 256 x 20 x 20), the block wired
 as `Attend` wires it. Parameters and GFLOPs are what the block adds (YOLOv10n: 2.8M with both heads, 8.8). Latency is
 that of the detector with the block over that without, (base + block) / base, in deploy form, batch 1: base
-{base_ms:.0f} ms on {device}, {threads} threads. Your device will differ: `python -m nas cost neck.p3=NAME` measures it
+{base_ms} ms on {device}, {threads} threads, each block in turn with it; differences under half a per cent are noise.
+Your device will differ: `python -m nas cost neck.p3=NAME` measures it
 there. A block whose cost grows with the square of its tokens stands only on maps of at most 1,600 of them.
 
 ![Latency by family](cost.png)
@@ -205,8 +213,9 @@ maps of P3 / P4 / P5 of YOLOv10 n and s at 640 pixels. Forward: batch 1, eval mo
 and backward, batch 2. The bold figure is the median over all of a block's cells; memory likewise, as the peak of what
 the pass allocates. Device: {device}, {threads} threads. Nothing was measured on a GPU.
 
-Over {blocks} blocks: median time ratio **{median:.2f}**, median memory ratio {memory:.2f}. Slower beyond noise, in
-three quarters of the pairs at the median cell: {slower}. The last column says what bounds a block that gains little.
+Over {blocks} blocks: median time ratio **{median:.2f}**, median memory ratio {memory:.2f}. Blocks that are slower in
+three quarters of their pairs over half of their cells: {slower}. Single cells of which that is true: {cells} of {all},
+the worst x{worst:.2f}. The last column says what bounds a block that gains little.
 
 ![Time ratios](speed.png)
 

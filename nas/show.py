@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -157,12 +158,13 @@ def modules(files: list[str], family: str | None, scale: str) -> None:
     except ValueError as e:
         raise RecipeError(f"--scale: {e}") from e
     measured = catalogue.latencies()
-    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console = Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", 150)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("name", no_wrap=True)
     for column in ("parameters", "GFLOPs", "latency"):
         table.add_column(column, no_wrap=True, justify="right", min_width=16)
-    table.add_column("paper", no_wrap=True, max_width=11, overflow="ellipsis")
+    if console.width >= 92:
+        table.add_column("paper", no_wrap=True, max_width=11, overflow="ellipsis")
     if console.width >= 120:
         table.add_column("stands", no_wrap=True)
         table.add_column("", no_wrap=True, max_width=console.width - 105, overflow="ellipsis")
@@ -175,9 +177,7 @@ def modules(files: list[str], family: str | None, scale: str) -> None:
     console.print(f"what each block adds at P3 / P4 / P5 of YOLOv10{scale}, 640 px", style="bold", highlight=False)
     console.print(table)
     one = next(iter(measured.values()))
-    latency = (
-        f"(base + block) / base, deploy form, batch 1, {one.device}, {one.threads} threads, base {one.base_ms:.0f} ms"
-    )
+    latency = f"(base + block) / base, deploy form, batch 1, {one.device}, {one.threads} threads, base {catalogue.base_range()} ms"
     if scale != "n":
         latency = "measured at scale n only"
     console.print(
@@ -244,7 +244,7 @@ def module(name: str, files: list[str]) -> None:
             table.add_row(*row, "", "", f"{spec.tokens(side, side):,} tokens: too many")
     one = next(iter(measured.values()))
     console.print(
-        f"\nwhat it adds to YOLOv10n at 640 px (base {one.base_ms:.0f} ms on {one.device}, {one.threads} threads)"
+        f"\nwhat it adds to YOLOv10n at 640 px (base {catalogue.base_range()} ms on {one.device}, {one.threads} threads)"
     )
     console.print(table)
     console.print("\nreferences")

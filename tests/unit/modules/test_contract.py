@@ -162,6 +162,22 @@ class ChangesFormat(Broken):
         return self.conv(x).contiguous()
 
 
+class StartsAsIdentity(Broken):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+class HidesItsSquare(Broken):
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.conv(x).flatten(2)
+        return x + (t @ (t.transpose(1, 2) @ t).softmax(-1)).reshape(x.shape)
+
+
 class ReadsBack(Broken):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * float(x.mean())
@@ -225,6 +241,8 @@ BREAKERS = [
     ("deploy", FoldsWrong, "the block differs"),
     ("deploy", LastIsNotLast, "Attend differs"),
     ("onnx", BakesSize, "ONNX at"),
+    ("learns", StartsAsIdentity, "gamma gets no gradient"),
+    ("cost", HidesItsSquare, 'say cost="quadratic"'),
     ("macs", Functional, "add a rule to modules.macs.COUNTERS"),
 ]
 
