@@ -61,11 +61,8 @@ def page() -> str:
     """modules/README.md: the catalogue."""
     measured = catalogue.latencies()
     one = next(iter(measured.values()))
-    lines = [
-        PAGE.format(
-            count=len(catalogue.builtin()), base_ms=catalogue.base_range(), device=one.device, threads=one.threads
-        )
-    ]
+    where = {"base_ms": catalogue.base_range(), "device": one.device, "threads": one.threads}
+    lines = [PAGE.format(count=len(catalogue.builtin()), **where)]
     for family in FAMILIES:
         specs = [s for s in catalogue.builtin() if s.family == family]
         lines.append(f"\n## {family} ({len(specs)})\n\n{_about(family)}\n\n")

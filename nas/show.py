@@ -177,7 +177,8 @@ def modules(files: list[str], family: str | None, scale: str) -> None:
     console.print(f"what each block adds at P3 / P4 / P5 of YOLOv10{scale}, 640 px", style="bold", highlight=False)
     console.print(table)
     one = next(iter(measured.values()))
-    latency = f"(base + block) / base, deploy form, batch 1, {one.device}, {one.threads} threads, base {catalogue.base_range()} ms"
+    where = f"{one.device}, {one.threads} threads, base {catalogue.base_range()} ms"
+    latency = f"(base + block) / base, deploy form, batch 1, {where}"
     if scale != "n":
         latency = "measured at scale n only"
     console.print(
@@ -243,9 +244,8 @@ def module(name: str, files: list[str]) -> None:
         else:
             table.add_row(*row, "", "", f"{spec.tokens(side, side):,} tokens: too many")
     one = next(iter(measured.values()))
-    console.print(
-        f"\nwhat it adds to YOLOv10n at 640 px (base {catalogue.base_range()} ms on {one.device}, {one.threads} threads)"
-    )
+    where = f"base {catalogue.base_range()} ms on {one.device}, {one.threads} threads"
+    console.print(f"\nwhat it adds to YOLOv10n at 640 px ({where})")
     console.print(table)
     console.print("\nreferences")
     console.print(Text(f"  paper: {catalogue.address(spec.paper)}"))
