@@ -28,9 +28,9 @@ def correlate(x: Tensor, kernel: Tensor) -> Tensor:
     b, c, h, w = x.shape
     by_column = kernel.reshape(c, 3, 3).permute(2, 1, 0).reshape(9, c)
     left, middle, right = (by_column @ x.flatten(2)).reshape(b, 9, h, w).chunk(3, 1)  # three rows each
-    rows = F.pad(left, (1, -1)) + middle + F.pad(right, (-1, 1))
+    rows = F.pad(left[..., :-1], (1, 0)) + middle + F.pad(right[..., 1:], (0, 1))
     above, middle, below = rows.chunk(3, 1)
-    return F.pad(above, (0, 0, 1, -1)) + middle + F.pad(below, (0, 0, -1, 1))
+    return F.pad(above[:, :, :-1], (0, 0, 1, 0)) + middle + F.pad(below[:, :, 1:], (0, 0, 0, 1))
 
 
 @attention("ema", paper="arXiv:2305.13563", family="mixed")
