@@ -63,7 +63,9 @@ class EMA(nn.Module):
         b, c, h, w = x.shape
         g = x.reshape(b * self.groups, c // self.groups, h, w)
         rows, columns = strip_means(g)
-        gh, gw = self.point(torch.cat((rows, columns), 2)).sigmoid().to(x.dtype).split((h, w), 2)
+        # a product, not self.point(...): for a convolution here torch 2.15's compiler writes a wrong gradient of x
+        mixed = self.point.weight.squeeze(2) @ torch.cat((rows, columns), 2) + self.point.bias[:, None]  # type: ignore[index]
+        gh, gw = mixed.sigmoid().to(x.dtype).split((h, w), 2)
         x1 = self.norm(g * gh.unsqueeze(3) * gw.unsqueeze(2))
 
         kernel, bias = self.conv.weight.flatten(1), self.conv.bias
