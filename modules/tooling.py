@@ -21,7 +21,7 @@ ONNX_ERROR = 1e-4
 FOLD_ERROR = 1e-4
 HALF_ERROR = 0.03
 COMPILE_ERROR = 1e-4
-GRADIENT_ERROR = 1e-2  # of the largest: fp32 sums in another order
+GRADIENT_ERROR = 1e-2  # of the largest, 1e-5 where it is small: fp32 sums in another order; some are 0 but for them
 MAC_ERROR = 0.01
 LINEAR_GROWTH = 9  # of the products, from side 40 to 80: 4 if linear in the area, at most 8 for N (H + W), 16 for N N
 
@@ -91,7 +91,7 @@ def compiles(scope: Scope) -> None:
             require(_error(got, y) <= COMPILE_ERROR, f"differs from eager by {_error(got, y):.1e}")
             for name, grad in grads.items():
                 other = got_grads[name if name == "x" else f"_orig_mod.{name}"]
-                error = ((other - grad).abs().max() / grad.abs().max().clamp(min=1e-6)).item()
+                error = ((other - grad).abs().max() / grad.abs().max().clamp(min=1e-3)).item()
                 require(error <= GRADIENT_ERROR, f"the gradient of {name} differs from eager by {error:.1e}")
 
 
