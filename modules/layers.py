@@ -124,11 +124,6 @@ def tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def untokens(t: Tensor, x: Tensor) -> Tensor:
-    """[B, HW, C] -> [B, C, H, W] of x's height, width and memory format."""
-    return like(t.transpose(1, 2).reshape(t.shape[0], -1, *x.shape[2:]), x)
-
-
 def like(y: Tensor, x: Tensor) -> Tensor:
     """y in the memory format of x; no copy where it has it."""
     if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):

@@ -197,9 +197,9 @@ def modules_list(
     Example: `python -m nas modules`
     """
     if context.invoked_subcommand is None:
-        from nas import show
+        from nas import show_blocks
 
-        show.modules(modules or [], family, scale)
+        show_blocks.modules(modules or [], family, scale)
 
 
 @modules_app.command("show")
@@ -208,9 +208,9 @@ def modules_show(name: str, modules: Modules = None) -> None:
 
     Example: `python -m nas modules show eca`
     """
-    from nas import show
+    from nas import show_blocks
 
-    show.module(name, modules or [])
+    show_blocks.module(name, modules or [])
 
 
 @modules_app.command("check")
@@ -222,9 +222,9 @@ def modules_check(
 
     Example: `python -m nas modules check mine.py`
     """
-    from nas import show
+    from nas import show_blocks
 
-    show.check(target, quick)
+    show_blocks.check(target, quick)
 
 
 def main() -> None:

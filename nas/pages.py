@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -158,7 +159,7 @@ def _cells(spec: Spec, measured: Mapping[tuple[str, str], catalogue.Measured]) -
 
 
 def _about(family: str) -> str:
-    return (__import__(f"modules.{family}", fromlist=["_"]).__doc__ or "").strip()
+    return (importlib.import_module(f"modules.{family}").__doc__ or "").strip()
 
 
 def _all_sites() -> list[str]:

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import csv
 import ctypes
+import functools
 import importlib
 import json
 import statistics
@@ -96,6 +97,7 @@ class LivePeak(TorchDispatchMode):
         self.peak = max(self.peak, self.live)
 
 
+@functools.cache
 def usual() -> dict[str, Callable[[int], nn.Module]]:
     """All usual implementations, by the block's name."""
     found: dict[str, Callable[[int], nn.Module]] = {}

@@ -1,6 +1,7 @@
 """`modules`, `modules show`, `modules check` as a person meets them."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def own_block(tmp_path: Path) -> Any:
     file.write_text(re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[0])
     yield file
     modules.registry._SPECS.pop("mean_max", None)
-    __import__("sys").modules.pop(file.stem, None)
+    sys.modules.pop(file.stem, None)
 
 
 def test_the_list_names_every_block_and_family_with_its_costs(cli: Any) -> None:
