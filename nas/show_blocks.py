@@ -1,4 +1,4 @@
-"""Goes in: a block's name, a family, a user's file. Comes out: the catalogue, a block's page, what the contract finds."""
+"""Goes in: a block's name, a family, a user's file. Comes out: the catalogue, a block's page, the contract's word."""
 
 from __future__ import annotations
 
