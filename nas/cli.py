@@ -33,7 +33,7 @@ Sites = Annotated[
 Modules = Annotated[
     list[str] | None, typer.Option("--modules", metavar="FILE", help="Python file with blocks of your own; repeatable.")
 ]
-Base = Annotated[str, typer.Option(metavar="YAML", help="Model YAML.")]
+Base = Annotated[str, typer.Option(metavar="YAML|PT", help="Model YAML, or a checkpoint to read it from.")]
 Storage = Annotated[
     str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")
 ]
@@ -98,6 +98,28 @@ def search(
 
     flags = {k: v for k, v in locals().items() if k not in ("run", "args", "recipe")}
     run.search(recipe, flags, args or [])
+
+
+@app.command()
+def graft(
+    base: Annotated[str, typer.Argument(metavar="PT", help="Trained weights, e.g. yolov10n.pt.")],
+    sites: Sites = None,
+    to: Annotated[str, typer.Option("--to", "-o", metavar="PT", help="Where to write.")] = "grafted.pt",
+    wire: Annotated[
+        str, typer.Option(metavar="residual|plain", help="residual starts as the base, plain is the bare block.")
+    ] = "residual",
+    seed: Annotated[int, typer.Option(help="Of the new blocks' weights.")] = 0,
+    imgsz: Annotated[int, typer.Option(min=32, help="Side of the image that GFLOPs are told for.")] = 640,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    modules: Modules = None,
+) -> None:
+    """Insert attention blocks into a trained detector: same predictions as before, ready for `yolo train`.
+
+    Example: `python -m nas graft yolov10n.pt neck.p3=eca backbone.p4=cbam -o mine.pt`
+    """
+    from nas import show
+
+    show.graft(base, sites or [], to, wire, seed, modules or [], force, imgsz)
 
 
 @app.command()

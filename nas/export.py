@@ -16,7 +16,7 @@ import torch
 import ultralytics
 import yaml as pyyaml
 from optuna.trial import FrozenTrial, TrialState
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, guess_model_task
 
 from nas import front, graph
 from nas.errors import InputError
@@ -93,10 +93,11 @@ def keep(folder: Path, number: int, model: DetectionModel, args: Mapping[str, An
     return path
 
 
-def save(path: Path, model: DetectionModel, args: Mapping[str, Any]) -> None:
+def save(path: Path, model: Any, args: Mapping[str, Any], half: bool = True) -> None:
     """Write a checkpoint that ``YOLO(path)`` and ``yolo ... model=path`` take; whole or not at all."""
-    kept = {k: args[k] for k in KEPT_ARGS if k in args} | {"task": "detect"}
-    model = copy.deepcopy(model).half()
+    kept = {k: args[k] for k in KEPT_ARGS if k in args} | {"task": guess_model_task(model.yaml)}
+    model = copy.deepcopy(model)
+    model = model.half() if half else model.float()
     model.args = kept
     model.criterion = None
     for p in model.parameters():

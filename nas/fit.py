@@ -33,7 +33,7 @@ def fit(
     """Hold a space against a model's sites and the registry.
 
     A block of the common list that cannot stand at a site is left out there with a note; whatever a site lists
-    for itself must fit.
+    for itself must fit. A shipped space is for every base: a site that the model lacks is left out with a note.
     """
     known: dict[str, str | None] = {label: _fault_of(block) for label, block in space.blocks.items()}
     faults += [fault for fault in known.values() if fault]
@@ -41,7 +41,11 @@ def fit(
         try:
             site = graph.pick(found, name)
         except graph.GraphError as e:
-            faults.append(str(e))
+            if space.shipped:
+                notes.append(f"left out: {name}, which this model does not have")
+                space = without(space, name, [block.label for block in blocks])
+            else:
+                faults.append(str(e))
             continue
         for block in blocks:
             reason = None if known[block.label] else refusal(block, site, imgsz, space.max_tokens, wire)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import copy
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.errors import InputError
+from nas.shapes import GraphError, Shape, shapes
 from search_spaces import Placement, Site
 
-# Modules that change the size of the map: class name -> index of the stride among the YAML's arguments, or the stride.
-STRIDE_ARG = {"Conv": 2, "DWConv": 2, "GhostConv": 2, "SCDown": 2, "ConvTranspose": 2, "nn.MaxPool2d": 1}
-STRIDE_FIXED = {"ADown": 2, "AConv": 2, "Focus": 2, "HGStem": 4}
-KEEPS_CHANNELS = ("nn.Upsample", "nn.Identity", "nn.MaxPool2d", "nn.BatchNorm2d", "Attend")
 POOLING = ("SPP", "SPPF", "SPPELAN")
 ATTENTION = ("PSA", "C2PSA", "C2fPSA")
-HEADS = ("Detect", "v10Detect")
-
-
-class GraphError(InputError):
-    """A model graph or a site that is not understood: says the row and the reason."""
+HEADS = (
+    *("Detect", "v10Detect", "Segment", "Segment26", "Pose", "Pose26", "OBB", "OBB26", "Classify"),
+    *("SemanticSegment", "Depth"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,16 +34,6 @@ class Graft:
     added: dict[str, int]
 
 
-@dataclass(frozen=True)
-class _Row:
-    index: int
-    source: int | list[int]
-    module: str
-    stride: float
-    channels: int
-    in_backbone: bool
-
-
 def rows(base: Mapping[str, Any]) -> list[list[Any]]:
     """All rows ``[from, repeats, module, args]`` of a model's YAML, backbone first."""
     return [*base["backbone"], *base["head"]]
@@ -59,33 +43,75 @@ def sites(base: Mapping[str, Any]) -> tuple[Site, ...]:
     """Name the places of a detector where a block may stand, found from its graph.
 
     ``backbone.p<k>`` is the end of the backbone stage at stride 2^k (before pooling and attention),
-    ``backbone.psa`` its own attention's output, ``neck.p<k>`` what the head reads, ``neck.p<k>_td`` a
-    top-down stage of the neck that the head does not read.
+    ``backbone.psa`` its own attention's output, ``neck.p<k>`` what the head reads, ``neck.p<k>_td`` a stage of the
+    neck that the head does not read (YOLO's top-down path). The backbone ends where the head section starts, or at the
+    first row that makes the map larger. A second place of the same name gets a number, ``neck.p4_td_2``.
 
     Raises:
         GraphError: A row is not understood.
     """
     _check_rows(base)
-    source, _, module, _ = rows(base)[-1]
-    if module not in HEADS or not isinstance(source, list):
-        last = len(rows(base)) - 1
-        raise GraphError(f"row {last} ({module}): expected a detection head, one of {', '.join(HEADS)}")
-    walked = _walk(base)
-    found: dict[str, _Row] = {}
-    for row in walked[:-1]:
-        level = math.log2(row.stride)
-        if row.in_backbone and level >= 2:
-            if row.module in ATTENTION:
-                found["backbone.psa"] = row
-            elif row.module not in POOLING:
-                found[f"backbone.p{level:.0f}"] = row
-        elif row.index in source:
-            found[f"neck.p{level:.0f}"] = row
-        elif not row.in_backbone and walked[row.index - 1].module == "Concat":
-            found[f"neck.p{level:.0f}_td"] = row
-    return tuple(
-        Site(name, r.index, int(r.stride), r.channels) for name, r in sorted(found.items(), key=lambda x: x[1].index)
-    )
+    everything = rows(base)
+    last = len(everything) - 1
+    if everything[last][2] not in HEADS:
+        raise GraphError(f"row {last} ({everything[last][2]}): expected a head, one of {', '.join(HEADS)}")
+    reads = [_sources(row[0], i) for i, row in enumerate(everything)]
+    traced = shapes(base)
+    end = _end_of_backbone(base, reads, traced)
+    found: dict[str, int] = {}
+    pooled: set[int] = set()
+    for i, shape in enumerate(traced):
+        if shape is None or shape.stride < 4:
+            continue
+        level, module = shape.stride.bit_length() - 1, everything[i][2]
+        if i < end:
+            if module == "Attend" and (before := [n for n, row in found.items() if [row] == reads[i]]):
+                found[before[0]] = i
+            elif module in ATTENTION:
+                found["backbone.psa"] = i
+            elif module not in POOLING and level not in pooled:
+                found[f"backbone.p{level}"] = i
+            pooled |= {level} if module in (*POOLING, *ATTENTION) else set()
+        elif i in reads[last]:
+            found[_free(f"neck.p{level}", found)] = i
+        elif _ends_stage(i, everything, reads, traced):
+            found[_free(f"neck.p{level}_td", found)] = i
+    named = sorted(found.items(), key=lambda item: item[1])
+    return tuple(Site(name, i, shape.stride, shape.channels) for name, i in named if (shape := traced[i]) is not None)
+
+
+def _end_of_backbone(base: Mapping[str, Any], reads: list[list[int]], traced: tuple[Shape | None, ...]) -> int:
+    """First row that does not belong to the backbone."""
+    for i, shape in enumerate(traced[: len(base["backbone"])]):
+        before = traced[reads[i][0]] if len(reads[i]) == 1 and reads[i][0] >= 0 else None
+        if shape and before and shape.stride < before.stride:
+            return i
+    return len(base["backbone"])
+
+
+def _ends_stage(i: int, everything: list[list[Any]], reads: list[list[int]], traced: tuple[Shape | None, ...]) -> bool:
+    """Is row ``i`` the last of a chain of rows at one stride that starts behind a Concat, and not read by the head?"""
+    start = i
+    while everything[start][2] != "Concat":
+        if reads[start] != [start - 1] or _stride(traced[start]) != _stride(traced[i]) or start - 1 in reads[-1]:
+            return False
+        start -= 1
+    follows = i + 1 < len(traced) and reads[i + 1] == [i] and _stride(traced[i + 1]) == _stride(traced[i])
+    return start < i and not follows
+
+
+def _stride(shape: Shape | None) -> int | None:
+    return shape.stride if shape else None
+
+
+def _free(name: str, found: Mapping[str, int]) -> str:
+    """The name, with the first number that is not taken."""
+    return next(n for n in (name, *(f"{name}_{k}" for k in range(2, 99))) if n not in found)
+
+
+def _sources(source: Any, row: int) -> list[int]:
+    """Absolute numbers of the rows that a row reads; -1 is the image."""
+    return [s if s >= 0 else row + s for s in (source if isinstance(source, list) else [source])]
 
 
 def pick(found: tuple[Site, ...], name: str) -> Site:
@@ -161,28 +187,6 @@ def _tail(options: dict[str, Any], wire: str) -> list[Any]:
     return [options] if options else []
 
 
-def _walk(base: Mapping[str, Any]) -> list[_Row]:
-    """Stride and channels of every row, from the YAML alone."""
-    width, most = 1.0, math.inf
-    if base.get("scales"):
-        scale = base.get("scale") or next(iter(base["scales"]))
-        _, width, most = base["scales"][scale]
-    walked: list[_Row] = []
-    for index, (source, _, module, args) in enumerate(rows(base)):
-        first = source[0] if isinstance(source, list) else source
-        before = walked[first if first >= 0 else index + first] if walked else None
-        stride = (before.stride if before else 1) * _stride(module, args, index)
-        channels = before.channels if before else int(base.get("channels", 3))
-        if module == "Concat":
-            channels = sum(walked[s if s >= 0 else index + s].channels for s in source)
-        elif module not in KEEPS_CHANNELS and module not in HEADS:
-            if not args or not isinstance(args[0], int):
-                raise GraphError(f"row {index} ({module}): its first argument is no number of channels: {args!r}")
-            channels = math.ceil(min(args[0], most) * width / 8) * 8
-        walked.append(_Row(index, source, module, stride, channels, index < len(base["backbone"])))
-    return walked
-
-
 def _check_rows(base: Mapping[str, Any]) -> None:
     """Refuse what is no graph: rows that are no `[from, repeats, module, args]`, or that read what is not there yet."""
     for part in ("backbone", "head"):
@@ -194,15 +198,3 @@ def _check_rows(base: Mapping[str, Any]) -> None:
         for source in row[0] if isinstance(row[0], list) else [row[0]]:
             if not isinstance(source, int) or source >= i or (i + source < 0 and i > 0 and source < 0):
                 raise GraphError(f"row {i} ({row[2]}): reads row {source!r}, which is not before it")
-
-
-def _stride(module: str, args: list[Any], index: int) -> float:
-    if module == "nn.Upsample":
-        return 1 / args[1]
-    if module in STRIDE_ARG:
-        place = STRIDE_ARG[module]
-        value = args[place] if len(args) > place else 1
-        if not isinstance(value, int):
-            raise GraphError(f"row {index} ({module}): stride {value!r} is no whole number")
-        return 1 / value if module == "ConvTranspose" else value
-    return STRIDE_FIXED.get(module, 1)

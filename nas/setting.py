@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import torch
 import ultralytics
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
-from ultralytics.utils.downloads import attempt_download_asset
 from ultralytics.utils.torch_utils import select_device
 
 from nas import cost, data, graph, recipe, weights
@@ -178,21 +175,12 @@ def _weights_path(r: recipe.Recipe) -> str | None:
 
         return str(DEMO_BASE)
     name = r.weights or Path(r.base or "yolov10n.yaml").with_suffix(".pt").name
-    if Path(name).is_file():
-        return name
     try:
-        with quiet():
-            got = attempt_download_asset(name)
-    except Exception as e:  # whatever the network says
-        got, reason = name, f" ({' '.join(str(e).split())[:200]})"
-    else:
-        reason = ""
-    if not Path(got).is_file():
+        return weights.find(name)
+    except weights.WeightError as e:
         raise weights.WeightError(
-            f"weights {name}: no such file, and it could not be downloaded{reason}; name a checkpoint by --weights, "
-            f"or start from scratch with --weights {SCRATCH}"
-        )
-    return str(got)
+            f"{e}; name a checkpoint by --weights, or start from scratch with --weights {SCRATCH}"
+        ) from e
 
 
 def _start(r: recipe.Recipe) -> DetectionModel | None:
@@ -237,7 +225,7 @@ def pick_device(name: Any) -> torch.device:
     """
     if "," in str(name or ""):
         raise ValueError(f"device={name}: a search trains on one device; start one search a card on one storage")
-    with quiet():
+    with weights.quiet():
         device = select_device("" if name is None else str(name), verbose=False)
     torch.set_num_threads(threads())
     return device
@@ -249,16 +237,3 @@ def threads() -> int:
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Ultralytics without its banner."""
-    from ultralytics.utils import LOGGER
-
-    level = LOGGER.level
-    LOGGER.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)

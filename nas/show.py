@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from typing import Any
 
 import yaml
@@ -12,38 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.recipe import RecipeError
-from search_spaces import Block, Placement, load, shipped
-
-ITEM = re.compile(r"^(?P<site>[\w.]+)=(?P<block>\w+)(?:\((?P<options>.*)\))?$")
-
-
-def parse_placement(items: list[str]) -> Placement:
-    """``["neck.p3=eca", "backbone.p4=cot(kernel_size=5)"]`` -> Placement.
-
-    Raises:
-        RecipeError: Another form, or a site named twice.
-    """
-    blocks: dict[str, Block] = {}
-    for item in items:
-        found = ITEM.match(item.strip())
-        if found is None:
-            raise RecipeError(f"{item!r}: expected SITE=BLOCK or 'SITE=BLOCK(option=value)', for instance neck.p3=eca")
-        if found["site"] in blocks:
-            raise RecipeError(f"{item!r}: {found['site']} is named twice")
-        options = {}
-        for part in filter(None, (found["options"] or "").split(",")):
-            key, equals, value = part.partition("=")
-            if not equals:
-                raise RecipeError(f"{item!r}: an option is written name=value, got {part.strip()!r}")
-            try:
-                options[key.strip()] = yaml.safe_load(value)
-            except yaml.YAMLError as e:
-                raise RecipeError(f"{item!r}: {value!r} is no value") from e
-        try:
-            blocks[found["site"]] = Block.parse({found["block"]: options or None})
-        except ValueError as e:
-            raise RecipeError(f"{item!r}: {e}") from e
-    return Placement.of(blocks)
+from search_spaces import load, shipped
 
 
 def spaces(name: str | None) -> None:
@@ -72,17 +39,15 @@ def spaces(name: str | None) -> None:
 
 def placement(items: list[str], base: str, wire: str, files: list[str]) -> None:
     """Print the rows of a model with a placement in it."""
-    from nas import graph
+    from nas import grafting, graph
 
-    chosen, model = _checked(items, base, files), _model(base)
-    if wire not in ("residual", "plain"):
-        raise RecipeError(f"--wire {wire!r}: expected residual or plain")
+    load_files(files)
+    chosen, model = grafting.parse(items), grafting.load_yaml(base)
+    grafting.check(chosen, model, wire)
     graft = graph.insert(model, chosen, wire)
     old = {new: row for row, new in graft.moved.items()}
     at = {row: site for site, row in graft.added.items()}
-    found = graph.sites(model)
-    _refuse(chosen, found, wire)
-    names = {site.row: site.name for site in found}
+    names = {site.row: site.name for site in graph.sites(model)}
     table = Table(title=f"{base}: {chosen.label}", title_justify="left")
     for column in ("row", "was", "from", "n", "module", "arguments", "site"):
         table.add_column(column)
@@ -101,12 +66,13 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
             f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
         )
     from nas import cost as costs
-    from nas import graph, weights
+    from nas import grafting, graph, weights
     from nas.setting import pick_device
 
-    chosen, model = _checked(items, base, files), _model(base)
+    load_files(files)
+    chosen, model = grafting.parse(items), grafting.load_yaml(base)
+    grafting.check(chosen, model, imgsz=imgsz)
     found = graph.sites(model)
-    _refuse(chosen, found, "residual", imgsz)
     try:
         where = pick_device(device)
     except ValueError as e:
@@ -136,42 +102,38 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
     )
 
 
-def _refuse(chosen: Placement, found: tuple[Any, ...], wire: str, imgsz: int = 640) -> None:
-    """Raise with the first block that cannot be built where it is to stand."""
-    from nas import graph
-    from nas.fit import refusal
-
-    for site, block in chosen:
-        reason = refusal(block, graph.pick(found, site), imgsz, sys.maxsize, wire)
-        if reason:
-            raise RecipeError(reason)
-
-
-def _checked(items: list[str], base: str, files: list[str]) -> Placement:
-    import modules as blocks
-    from nas import graph
+def graft(
+    base: str, items: list[str], output: str, wire: str, seed: int, files: list[str], overwrite: bool, imgsz: int
+) -> None:
+    """Insert blocks into a trained model, write it, and say what became of its tensors."""
+    from nas import cost as costs
+    from nas import grafting, graph, weights
 
     load_files(files)
-    chosen, faults = parse_placement(items), []
-    found = graph.sites(_model(base))
+    chosen = grafting.parse(items)
+    if not len(chosen):
+        raise RecipeError(
+            "graft needs at least one SITE=BLOCK, for instance neck.p3=eca; `show --base` lists the sites"
+        )
+    path = grafting.check_output(base, output, overwrite)
+    model = weights.open_model(weights.find(base))
+    done = grafting.graft_model(model, chosen, wire, seed)
+    grafting.write(done, model, path)
+    found, table = graph.sites(model.yaml), Table(title=f"{path}: {chosen.label}", title_justify="left")
+    for column in ("", "row", "map", "parameters", f"GFLOPs at {imgsz}"):
+        table.add_column(column, justify="right")
+    table.add_row(base, "", "", f"{costs.params(model):,}", f"{costs.gflops(model, imgsz):.3f}")
     for site, block in chosen:
-        try:
-            graph.pick(found, site)
-            blocks.check_options(block.name, dict(block.options))
-        except ValueError as e:
-            faults.append(f"{site}={block.label}: {e}")
-    if faults:
-        raise RecipeError("\n".join(faults))
-    return chosen
-
-
-def _model(base: str) -> dict[str, Any]:
-    from ultralytics.nn.tasks import yaml_model_load
-
-    try:
-        return dict(yaml_model_load(base))
-    except (OSError, TypeError) as e:
-        raise RecipeError(f"--base {base}: no such model YAML (for instance yolov10n.yaml)") from e
+        place = graph.pick(found, site)
+        params, flops = costs.block_cost(block, place.channels, place.size(imgsz), wire)
+        shape = f"{place.channels}x{place.size(imgsz)}x{place.size(imgsz)}"
+        table.add_row(
+            Text(f"+ {site}={block.label}"), str(done.graft.added[site]), shape, f"{params:+,}", f"{flops:+.3f}"
+        )
+    Console().print(table)
+    same = "the same as before, to the bit" if wire == "residual" else "not those of before (wire plain)"
+    task = weights.guess_model_task(model.yaml)
+    print(f"{done.transfer}\npredictions: {same}\nTrain it:  yolo {task} train model={path} data=... epochs=...")
 
 
 def named(name: str) -> Any:

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
+from ultralytics.nn.modules import Classify, Conv
+from ultralytics.nn.tasks import (
+    BaseModel,
+    ClassificationModel,
+    DepthModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    SegmentationModel,
+    SemanticSegmentationModel,
+    guess_model_task,
+    load_checkpoint,
+    yaml_model_load,
+)
+from ultralytics.utils import LOGGER
+from ultralytics.utils.downloads import attempt_download_asset
 
 from nas.errors import InputError
 
-CLASS_LAYERS = ("cv3", "one2one_cv3")
+MODELS: dict[str, Any] = {  # Ultralytics' task -> its model
+    "detect": DetectionModel,
+    "segment": SegmentationModel,
+    "pose": PoseModel,
+    "obb": OBBModel,
+    "classify": ClassificationModel,
+    "semantic": SemanticSegmentationModel,
+    "depth": DepthModel,
+}
 
 
 class WeightError(InputError):
@@ -44,11 +68,31 @@ class Transfer:
         return text + (f", {len(self.left_out)} left out ({'; '.join(reasons)})" if reasons else "")
 
 
-def open_model(path: str | Path) -> DetectionModel:
-    """Load a checkpoint's detection model in fp32, its EMA where it has one.
+def find(name: str | Path) -> str:
+    """The file of a checkpoint; Ultralytics' own are downloaded once.
 
     Raises:
-        WeightError: The file is missing, no checkpoint, or no detection model.
+        WeightError: There is no such file, and it could not be downloaded.
+    """
+    if Path(name).is_file():
+        return str(name)
+    reason = ""
+    got = str(name)
+    try:
+        with quiet():
+            got = str(attempt_download_asset(str(name)))
+    except Exception as e:  # whatever the network says
+        reason = f" ({' '.join(str(e).split())[:200]})"
+    if not Path(got).is_file():
+        raise WeightError(f"weights {name}: no such file, and it could not be downloaded{reason}")
+    return got
+
+
+def open_model(path: str | Path) -> Any:
+    """Load a checkpoint's model in fp32, its EMA where it has one.
+
+    Raises:
+        WeightError: The file is missing, no checkpoint, fused, or of a model that is none of :data:`MODELS`.
     """
     if str(path).endswith(".pt") and not Path(path).is_file():
         raise WeightError(f"weights {path}: no such file")
@@ -56,25 +100,39 @@ def open_model(path: str | Path) -> DetectionModel:
         model, _ = load_checkpoint(str(path))
     except Exception as e:
         raise WeightError(f"weights {path}: not a readable Ultralytics checkpoint: {_first_line(e)}") from e
-    if not isinstance(model, DetectionModel):
-        raise WeightError(f"weights {path}: expected a detection model, got {type(model).__name__}")
+    if type(model).__name__ not in {c.__name__ for c in MODELS.values()}:
+        allowed = ", ".join(MODELS)
+        raise WeightError(f"weights {path}: expected a YOLO model for {allowed}, got {type(model).__name__}")
+    if any(isinstance(m, Conv) and not hasattr(m, "bn") for m in model.modules()):
+        raise WeightError(f"weights {path}: these are fused for inference; take the checkpoint that was trained")
     for p in model.parameters():
         p.requires_grad_(p.dtype.is_floating_point)
     return model
 
 
-def build(cfg: Mapping[str, Any] | str, names: Mapping[int, str], channels: int = 3, seed: int = 0) -> DetectionModel:
-    """Build a detection model from its YAML, without a word and without touching the global random state."""
+def build(cfg: Mapping[str, Any] | str, names: Mapping[int, str], channels: int = 3, seed: int = 0) -> Any:
+    """Build the model of a YAML's task, without a word and without touching the global random state."""
     cfg = copy.deepcopy(dict(cfg)) if isinstance(cfg, Mapping) else yaml_model_load(cfg)
     cfg["nc"] = len(names)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        model = DetectionModel(cfg, ch=channels, nc=len(names), verbose=False)
+        model = MODELS[guess_model_task(cfg)](cfg, ch=channels, nc=len(names), verbose=False)
     model.names = dict(names)
     return model
 
 
-def transfer(base: DetectionModel, model: DetectionModel, moved: Mapping[int, int], seed: int = 0) -> Transfer:
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Ultralytics without its banner."""
+    level = LOGGER.level
+    LOGGER.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def transfer(base: BaseModel, model: BaseModel, moved: Mapping[int, int], seed: int = 0) -> Transfer:
     """Load ``base`` into ``model`` with every row renamed through ``moved``, and account for every tensor.
 
     The loading itself is Ultralytics' own `.load()` (which also fits the class branch to another number of
@@ -90,13 +148,14 @@ def transfer(base: DetectionModel, model: DetectionModel, moved: Mapping[int, in
     return account(base, model, moved)
 
 
-def account(base: DetectionModel, model: DetectionModel, moved: Mapping[int, int]) -> Transfer:
+def account(base: BaseModel, model: BaseModel, moved: Mapping[int, int]) -> Transfer:
     """Compare every tensor of ``base`` with the one at its new place in ``model``, bit by bit.
 
     Raises:
-        WeightError: Any difference that another number of classes does not explain.
+        WeightError: Any difference that other classes do not explain.
     """
     want, have = base.state_dict(), model.state_dict()
+    outputs, reason = class_outputs(base), _other_classes(base, model)
     left_out: dict[str, str] = {}
     places, loaded = set(), 0
     for name, tensor in want.items():
@@ -104,19 +163,18 @@ def account(base: DetectionModel, model: DetectionModel, moved: Mapping[int, int
         places.add(place)
         if place not in have:
             raise WeightError(f"tensor {name} of the base should be at {place}, which the model does not have")
-        if _is_class_output(base, name) and (
-            have[place].shape != tensor.shape or base.model[-1].nc != model.model[-1].nc
-        ):
-            left_out[name] = f"class outputs: the base has {base.model[-1].nc}, the model {model.model[-1].nc}"
-        elif have[place].shape != tensor.shape:
+        same_shape = have[place].shape == tensor.shape
+        if same_shape and torch.equal(have[place].cpu().float(), tensor.cpu().float()):
+            loaded += 1
+        elif name in outputs and reason:
+            left_out[name] = reason
+        elif not same_shape:
             raise WeightError(
                 f"tensor {name}: the base has shape {tuple(tensor.shape)}, the model {tuple(have[place].shape)} "
                 f"at {place}; these weights belong to another architecture or scale"
             )
-        elif not torch.equal(have[place].cpu().float(), tensor.cpu().float()):
-            raise WeightError(f"tensor {name} of the base did not arrive at {place}: the values differ")
         else:
-            loaded += 1
+            raise WeightError(f"tensor {name} of the base did not arrive at {place}: the values differ")
     added = {i for i in range(len(model.model)) if i not in set(moved.values())}
     fresh = tuple(name for name in have if name not in places)
     strays = [name for name in fresh if int(name.split(".")[1]) not in added]
@@ -125,13 +183,37 @@ def account(base: DetectionModel, model: DetectionModel, moved: Mapping[int, int
     return Transfer(loaded, len(want), left_out, fresh)
 
 
+def class_outputs(model: BaseModel) -> set[str]:
+    """Names of the tensors whose size is the number of classes: the last layers of the head's class branches."""
+    last = len(model.model) - 1
+    head = model.model[last]
+    branches: dict[str, Any] = {}
+    for attr in ("cv3", "one2one_cv3"):
+        branches |= {f"{attr}.{i}": branch for i, branch in enumerate(getattr(head, attr, None) or ())}
+    for attr in ("classifier", "aux_head"):
+        branches[attr] = getattr(head, attr, None)
+    branches["proto.semseg"] = getattr(getattr(head, "proto", None), "semseg", None)
+    found = {f"model.{last}.{at}.{len(b) - 1}.{p}" for at, b in branches.items() if b for p in ("weight", "bias")}
+    if isinstance(head, Classify):
+        found |= {f"model.{last}.linear.{p}" for p in ("weight", "bias")}
+    return found
+
+
+def _other_classes(base: BaseModel, model: BaseModel) -> str:
+    """Why class outputs may differ, or nothing."""
+    ours, theirs = len(base.names), len(model.names)
+    if ours != theirs:
+        return f"class outputs: the base has {ours}, the model {theirs}"
+    return "class outputs: follow the classes' names" if list(base.names.values()) != list(model.names.values()) else ""
+
+
 def rename(name: str, moved: Mapping[int, int]) -> str:
     """``model.<old row>.rest`` -> ``model.<new row>.rest``."""
     head, row, rest = name.split(".", 2)
     return f"{head}.{moved[int(row)]}.{rest}"
 
 
-def check_same_architecture(base: DetectionModel, model: DetectionModel) -> None:
+def check_same_architecture(base: BaseModel, model: BaseModel) -> None:
     """Refuse weights of another graph before anything is loaded.
 
     Raises:
@@ -150,20 +232,12 @@ def check_same_architecture(base: DetectionModel, model: DetectionModel) -> None
         )
 
 
-def _renumbered(base: DetectionModel, moved: Mapping[int, int]) -> DetectionModel:
+def _renumbered(base: BaseModel, moved: Mapping[int, int]) -> BaseModel:
     """The same layers under their new row numbers; shares memory with ``base``."""
     view = copy.copy(base)
     view._modules = dict(base._modules)
     view.model = nn.Sequential(OrderedDict((str(moved[i]), layer) for i, layer in enumerate(base.model)))
     return view
-
-
-def _is_class_output(model: DetectionModel, name: str) -> bool:
-    """Is this the weight or bias of a head's last class convolution, `model.<head>.cv3.<level>.<last>.*`?"""
-    _, row, branch, *rest = name.split(".")
-    if int(row) != len(model.model) - 1 or branch not in CLASS_LAYERS:
-        return False
-    return rest[1:2] == [str(len(model.model[-1].cv3[0]) - 1)] and rest[-1] in ("weight", "bias")
 
 
 def _first_line(e: BaseException) -> str:

@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    from nas.show import parse_placement
+    from nas.grafting import parse
 
     if args.data == "demo":
         from nas.demo import DEMO_BASE, demo_dataset
@@ -120,7 +120,7 @@ def main() -> None:
         }  # fmt: skip
         for _ in range(args.pairs):
             with contextlib.redirect_stdout(io.StringIO()):
-                placed = parse_placement(args.placement)
+                placed = parse(args.placement)
                 times["ours"].append(ours(yaml_text, dataset.names, base, placed, {**budget, "name": "ours"}))
                 times["stock"].append(stock("yolov10n.yaml", start, {**budget, "name": "stock"}))
     show(times, args.json, device)

@@ -54,6 +54,7 @@ class SearchSpace:
             has at most so many.
         listed: Sites whose blocks are listed for themselves. Whatever cannot stand there is an error; a block
             of the common list that cannot stand at a site is left out of it with its reason.
+        shipped: It came with the package and is for every base: a site that a model lacks is left out.
     """
 
     name: str
@@ -61,6 +62,7 @@ class SearchSpace:
     max_blocks: int
     max_tokens: int = 1600
     listed: frozenset[str] = frozenset()
+    shipped: bool = False
 
     @property
     def hash(self) -> str:
@@ -125,7 +127,7 @@ def load(name_or_path: str | Path) -> SearchSpace:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise SpaceError(f"search space {path}: not a YAML file: {str(e).splitlines()[0]}") from e
-    return parse(data, name=path.stem, where=str(path))
+    return replace(parse(data, name=path.stem, where=str(path)), shipped=path in known.values())
 
 
 def parse(data: Any, name: str = "space", where: str = "search space") -> SearchSpace:

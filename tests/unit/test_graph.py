@@ -13,11 +13,13 @@ import torch
 import ultralytics
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import yaml_model_load
 
 from nas import graph, weights
 from search_spaces import Block, Placement
 
+CONV = [-1, 1, "Conv", [8, 3, 2]]
 FOLDER = Path(ultralytics.__file__).parent / "cfg" / "models"
 OTHER_TASKS = ("-seg", "-pose", "-obb", "-cls", "-sem", "-depth", "yoloe")
 FILES = sorted(
@@ -214,13 +216,89 @@ def test_insert_writes_options_and_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    "base",
+    ("part", "says"),
     [
-        {"backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Classify", [2]]]},
-        {"backbone": [[-1, 1, "Conv", ["x", 3, 2]]], "head": [[[0], 1, "Detect", [2]]]},
-        {"backbone": [[-1, 1, "Conv", [8, 3, "x"]]], "head": [[[0], 1, "Detect", [2]]]},
+        ({"head": [[[0], 1, "RTDETRDecoder", [2]]]}, r"row 1 \(RTDETRDecoder\): expected a head, one of Detect, .*OBB"),
+        ({"backbone": [[-1, 1, "Conv", ["x", 3, 2]]]}, r"row 0 \(Conv\): TypeError"),
+        ({"backbone": [CONV, [-1, 1, "Mine", [8]]]}, r"row 1 \(Mine\): Ultralytics knows no module 'Mine'"),
+        ({"backbone": [CONV, [[-1, 0], 1, "C2f", [8]]]}, r"row 1 \(C2f\): TypeError"),
+        ({"backbone": [CONV, CONV, [[-1, 0], 1, "Concat", [1]]]}, r"row 2 \(Concat\): RuntimeError: Sizes of tensors"),
+        ({"backbone": [CONV, [5, 1, "Conv", [8]]]}, r"row 1 \(Conv\): reads row 5, which is not before it"),
+        ({"backbone": [[-1, 1, "Conv"]]}, r"row 0: expected \[from, repeats, module, args\]"),
+        ({"backbone": []}, r"backbone: expected a list of rows"),
     ],
 )
-def test_a_graph_that_is_not_understood_is_refused_with_its_row(base: dict[str, Any]) -> None:
-    with pytest.raises(graph.GraphError, match=r"row \d"):
+def test_a_graph_that_is_not_understood_is_refused_with_its_row(part: dict[str, Any], says: str) -> None:
+    base = {"nc": 2, "backbone": [CONV], "head": [[[0], 1, "Detect", [2]]]} | part
+    with pytest.raises(graph.GraphError, match=says):
         graph.sites(base)
+
+
+def test_a_refused_graph_leaves_the_parser_as_it_was() -> None:
+    before = Conv.default_act
+    bad = {
+        "nc": 2,
+        "activation": "nn.ReLU()",
+        "backbone": [CONV, [-1, 1, "Mine", [8]]],
+        "head": [[[0], 1, "Detect", [2]]],
+    }
+    with pytest.raises(graph.GraphError):
+        graph.sites(bad)
+    assert Conv.default_act is before
+
+
+BACKBONE = {"backbone.p2": 2, "backbone.p3": 4, "backbone.p4": 6, "backbone.p5": 8}
+V8 = {**BACKBONE, "neck.p4_td": 12, "neck.p3": 15, "neck.p4": 18, "neck.p5": 21}
+V12 = {**BACKBONE, "neck.p4_td": 11, "neck.p3": 14, "neck.p4": 17, "neck.p5": 20}
+FAMILIES = {"yolov8": V8, "yolo11": V10_ROWS, "yolo12": V12, "yolo26": V10_ROWS}
+V9E = {"backbone.p2": 19, "backbone.p3": 22, "backbone.p4": 25, "backbone.p5": 28, "neck.p4_td": 32, "neck.p3": 35}
+
+
+def places(base: Any) -> dict[str, int]:
+    """Site -> row."""
+    return {s.name: s.row for s in graph.sites(base if isinstance(base, dict) else yaml_model_load(base))}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb"])
+def test_the_same_thing_has_the_same_name_in_every_family_and_task(family: str, task: str) -> None:
+    assert places(f"{family}n{task}.yaml") == FAMILIES[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_classifier_has_the_sites_of_its_backbone(family: str) -> None:
+    psa = {"backbone.psa": 9} if family in ("yolo11", "yolo26") else {}
+    assert places(f"{family}n-cls.yaml") == BACKBONE | psa
+
+
+def test_sites_of_yolov9() -> None:
+    for scale in "tsmc":
+        assert places(f"yolov9{scale}.yaml") == V8
+    assert places("yolov9e.yaml") == V9E | {"neck.p4": 38, "neck.p5": 41}
+
+
+def test_more_levels_have_more_names() -> None:
+    more = {"neck.p3_td": 15, "neck.p2": 18, "neck.p3": 21, "neck.p4": 24, "neck.p5": 27}
+    assert places("yolov8n-p2.yaml") == {**BACKBONE, "neck.p4_td": 12, **more}
+    assert set(places("yolov8n-p6.yaml")) - set(V8) == {"backbone.p6", "neck.p5_td", "neck.p6"}
+
+
+def test_a_base_with_blocks_in_it_keeps_its_names_and_they_follow_the_blocks() -> None:
+    blocks = dict.fromkeys(V10_ROWS, "eca")
+    graft = graph.insert(stock("yolov10n.yaml"), Placement.of(blocks))
+    assert places(graft.yaml) == graft.added
+
+
+def test_a_base_written_in_one_section_has_the_same_sites() -> None:
+    base = copy.deepcopy(stock("yolov8.yaml"))
+    base["backbone"], base["head"] = graph.rows(base)[:-1], graph.rows(base)[-1:]
+    assert places(base) == V8
+
+
+def test_a_custom_base_with_another_neck_and_two_stages_of_a_name() -> None:
+    base = copy.deepcopy(stock("yolov8.yaml"))
+    base["head"][2:2] = [[-1, 1, "Conv", [512, 1, 1]], [[-1, 6], 1, "Concat", [1]], [-1, 1, "C2f", [512]]]
+    base["head"][6:] = [[[12, 15], 1, "Concat", [1]], [-1, 1, "C2f", [512]], [-1, 1, "nn.Upsample", [None, 2]]]
+    base["head"] += [[-1, 1, "Conv", [256, 1, 1]], [[12, 15, 19], 1, "Detect", ["nc"]]]
+    found = {name: row for name, row in places(base).items() if name.startswith("neck")}
+    assert found == {"neck.p4": 12, "neck.p4_2": 15, "neck.p4_td": 17, "neck.p3": 19}

@@ -1,0 +1,227 @@
+"""Goes in: a trained model and a placement. Comes out: the same model with the blocks in it, all tensors accounted for.
+
+`python -m nas graft` and `nas.graft(...)`; a search does the same for each of its candidates.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml as pyyaml
+from torch import Tensor
+from ultralytics.nn.tasks import BaseModel, yaml_model_load
+
+import modules
+from nas import export, graph, weights
+from nas.errors import InputError
+from nas.fit import refusal
+from search_spaces import Block, Placement
+
+ITEM = re.compile(r"(?P<site>[\w.]+)=(?P<block>\w+)(?:\((?P<options>.*)\))?$")
+NOT_CARRIED = ("args", "criterion", "names", "pt_path", "save", "yaml")
+
+
+class GraftError(InputError):
+    """A placement that does not fit a model, or a file that is not to be written."""
+
+
+@dataclass(frozen=True)
+class Grafted:
+    """A trained model with blocks in it.
+
+    Args:
+        model: Ultralytics' model in fp32; under wire "residual" it predicts what the base predicts, to the bit.
+        graft: Its YAML, and where each row of the base went.
+        transfer: What became of every tensor of the base.
+    """
+
+    model: Any
+    graft: graph.Graft
+    transfer: weights.Transfer
+
+
+def graft(
+    base: str | Path | BaseModel,
+    placement: Placement | Mapping[str, Any],
+    output: str | Path,
+    *,
+    wire: str = "residual",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Any:
+    """Insert blocks into a trained detector and write it as a checkpoint that `yolo train` takes.
+
+    Args:
+        base: A checkpoint (Ultralytics' own is downloaded), or a model.
+        placement: Site -> block: ``{"neck.p3": "eca", "backbone.p4": {"cbam": {"reduction": 8}}}``.
+        output: Where to write, ``mine.pt``.
+        wire: "residual" starts as an exact copy of the base; "plain" is the bare block, and does not.
+        seed: Of the new blocks' weights.
+        overwrite: Whether ``output`` may exist.
+
+    Returns:
+        ``ultralytics.YOLO(output)``.
+
+    Raises:
+        GraftError: A site, block or option that does not exist or fit; or ``output`` exists.
+        GraphError: A graph that is not understood.
+        WeightError: A tensor that did not arrive.
+    """
+    from ultralytics import YOLO
+
+    path = check_output(base, output, overwrite)
+    source = base if isinstance(base, BaseModel) else weights.open_model(weights.find(base))
+    chosen = placement if isinstance(placement, Placement) else read(placement)
+    write(graft_model(source, chosen, wire, seed), source, path)
+    return YOLO(str(path))
+
+
+def graft_model(base: Any, placement: Placement, wire: str = "residual", seed: int = 0) -> Grafted:
+    """Build ``base`` with ``placement`` in it, carry its weights, and compare predictions.
+
+    Raises:
+        GraftError: The placement does not fit, or the predictions differ.
+    """
+    base = base.float().eval()
+    check(placement, base.yaml, wire)
+    edited = graph.insert(base.yaml, placement, wire)
+    model = weights.build(edited.yaml, base.names, int(base.yaml.get("channels", 3)), seed).eval()
+    carried = weights.transfer(base, model, edited.moved, seed)
+    for name, value in vars(base).items():  # such as a classifier's transforms
+        if not name.startswith("_") and name not in vars(model) and name not in NOT_CARRIED:
+            setattr(model, name, value)
+    if wire == "residual" and not same_predictions(base, model):
+        raise GraftError(
+            "the model with the blocks does not predict what the base predicts: the base is more than its YAML"
+        )
+    return Grafted(model, edited, carried)
+
+
+@torch.no_grad()
+def same_predictions(base: Any, model: Any) -> bool:
+    """Whether both give the same for one image of noise, to the bit."""
+    side = 2 * int(max(base.stride))
+    side = max(side, 64)
+    image = torch.rand(1, int(base.yaml.get("channels", 3)), side, side, generator=torch.Generator().manual_seed(0))
+    ours, theirs = _leaves(model.eval()(image)), _leaves(base.eval()(image))
+    return 0 < len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def write(grafted: Grafted, base: Any, path: Path) -> None:
+    """Write the checkpoint; in half precision where that keeps every value of the base, as Ultralytics does."""
+    exact = all(
+        not t.dtype.is_floating_point or torch.equal(t.half().to(t.dtype), t) for t in base.state_dict().values()
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export.save(path, grafted.model, dict(getattr(base, "args", {}) or {}), half=exact)
+
+
+def check_output(base: Any, output: str | Path, overwrite: bool) -> Path:
+    """The path to write to, before anything is spent.
+
+    Raises:
+        GraftError: No .pt, the base itself, or a file that is there.
+    """
+    path = Path(output)
+    if path.suffix != ".pt":
+        raise GraftError(f"output {output}: expected a file that ends in .pt, for instance {path.with_suffix('.pt')}")
+    if isinstance(base, str | Path) and path.resolve() == Path(base).resolve():
+        raise GraftError(f"output {output} is the base itself; give another name")
+    if path.exists() and not overwrite:
+        raise GraftError(f"output {output} is there already; give another name, or --force (overwrite=True)")
+    return path
+
+
+def load_yaml(base: str) -> dict[str, Any]:
+    """A model's YAML by its name or path, or that of a checkpoint.
+
+    Raises:
+        GraftError: There is none.
+    """
+    if base.endswith(".pt"):
+        return dict(weights.open_model(weights.find(base)).yaml)
+    try:
+        return dict(yaml_model_load(base))
+    except (OSError, TypeError) as e:
+        raise GraftError(f"{base}: no such model YAML (for instance yolov10n.yaml)") from e
+
+
+def read(placement: Mapping[str, Any]) -> Placement:
+    """A placement as people write it in Python.
+
+    Raises:
+        GraftError: A block in another form than ``"eca"`` or ``{"eca": {"kernel_size": 3}}``.
+    """
+    try:
+        return Placement.of(placement)
+    except ValueError as e:
+        raise GraftError(str(e)) from e
+
+
+def parse(items: list[str]) -> Placement:
+    """``["neck.p3=eca", "backbone.p4=cot(kernel_size=5)"]`` -> Placement.
+
+    Raises:
+        GraftError: Another form, or a site named twice.
+    """
+    blocks: dict[str, Block] = {}
+    for item in items:
+        found = ITEM.match(item.strip())
+        if found is None:
+            raise GraftError(f"{item!r}: expected SITE=BLOCK or 'SITE=BLOCK(option=value)', for instance neck.p3=eca")
+        if found["site"] in blocks:
+            raise GraftError(f"{item!r}: {found['site']} is named twice")
+        options = {}
+        for part in filter(None, (found["options"] or "").split(",")):
+            key, equals, value = part.partition("=")
+            if not equals:
+                raise GraftError(f"{item!r}: an option is written name=value, got {part.strip()!r}")
+            try:
+                options[key.strip()] = pyyaml.safe_load(value)
+            except pyyaml.YAMLError as e:
+                raise GraftError(f"{item!r}: {value!r} is no value") from e
+        try:
+            blocks[found["site"]] = Block.parse({found["block"]: options or None})
+        except ValueError as e:
+            raise GraftError(f"{item!r}: {e}") from e
+    return Placement.of(blocks)
+
+
+def check(
+    placement: Placement,
+    base: Mapping[str, Any],
+    wire: str = "residual",
+    imgsz: int = 640,
+    max_tokens: int = sys.maxsize,
+) -> None:
+    """Hold a placement against a model's sites and the registry.
+
+    Raises:
+        GraftError: Every fault, one a line.
+    """
+    if wire not in ("residual", "plain"):
+        raise GraftError(f"wire {wire!r}: expected residual or plain")
+    found, faults = graph.sites(base), []
+    for site, block in placement:
+        try:
+            modules.check_options(block.name, dict(block.options))
+            reason = refusal(block, graph.pick(found, site), imgsz, max_tokens, wire)
+        except ValueError as e:
+            reason = f"{site}={block.label}: {e}"
+        if reason:
+            faults.append(reason)
+    if faults:
+        raise GraftError("\n".join(faults))
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [leaf for item in items for leaf in _leaves(item)]
