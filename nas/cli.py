@@ -158,13 +158,16 @@ def export(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def train(args: Args = None, modules: Modules = None) -> None:
-    """Train with Ultralytics as `yolo detect train` does, with our blocks known to it.
+    """Train with Ultralytics exactly as `yolo detect train` does, with our blocks known to it.
 
-    Example: `python -m nas train model=front/x.yaml data=my.yaml epochs=100 imgsz=640`
+    Its words, arguments, loggers, callbacks and folders are Ultralytics' own. A checkpoint brings its data.
+
+    Examples: `python -m nas train model=front/x.yaml data=my.yaml epochs=100 imgsz=640`,
+    `python -m nas train model=runs/detect/train/weights/last.pt resume=True`
     """
-    from nas import run
+    from nas import train_command
 
-    run.train(args or [], modules or [])
+    train_command.train(args or [], modules or [])
 
 
 @app.command()

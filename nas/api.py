@@ -1,0 +1,190 @@
+"""Goes in: the fields of a recipe as Python arguments. Comes out: a Study to look at, to plot and to export from.
+
+The same steps as `python -m nas search`, and the same study: what one of them began the other continues. Input that is
+wrong is an exception here (`nas.errors.InputError`), never an exit.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from rich.console import Console
+
+from nas import dashboard, export, notebook, recipe, report, run, setting, warm
+from nas import study as studies
+from nas.data import Dataset
+from nas.data import check as check_dataset
+from nas.demo import demo_dataset
+from nas.display import Display
+from nas.storage import open_storage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+# without milliseconds, which do not compare between moments; Study.trials has them
+FRONT = ["trial", "placement", "map50_95", "map50_95_over_base", "latency_ratio", "gflops", "params"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One placement as files.
+
+    Args:
+        label: Its blocks and their sites; ``base`` for none.
+        yaml: The model, without weights.
+        weights: Its short-trained weights; None where none are kept (they are for the front).
+        card: Scores, costs and versions, as JSON.
+    """
+
+    label: str
+    yaml: Path
+    weights: Path | None
+    card: Path
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search, running elsewhere or finished; every look at it shows it as it is now.
+
+    Args:
+        study: Optuna's own object, for all that is not here.
+        folder: Where its files are.
+    """
+
+    study: optuna.Study
+    folder: Path
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decided its results, as in `recipe.yaml`."""
+        return dict(self.study.user_attrs["recipe"])
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial of any state, as in `trials.csv`."""
+        return report.trials_frame(self.study)
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The Pareto front, best mAP first. mAP in [0, 1]; ``latency_ratio`` is over the base."""
+        order = [t.number for t in export.front_trials(self.study)]
+        rows = self.trials
+        return rows.set_index("trial", drop=False).loc[order, FRONT].reset_index(drop=True)
+
+    def plot(self) -> go.Figure:
+        """mAP over cost: the front, the base, and every other trial."""
+        return report.pareto_figure(self.study)
+
+    def export(self, pick: str | int = "knee", to: str | Path = ".") -> Point:
+        """Write one placement's YAML, weights and card into the folder ``to``.
+
+        Args:
+            pick: ``knee``, ``best`` (mAP), ``fastest``, or a trial's number.
+
+        Raises:
+            ExportError: No such trial, or the folder holds a point of another study.
+        """
+        target = Path(to)
+        trial = export.pick(self.study, str(pick))
+        export.refuse_overwrite(self.study, trial, target)
+        yaml = export.write_point(self.study, self.folder, trial, target)
+        weights = yaml.with_suffix(".pt")
+        kept = weights if export.checkpoint(self.folder, trial.number).is_file() else None
+        return Point(trial.user_attrs["label"], yaml, kept, yaml.with_suffix(".json"))
+
+    def __repr__(self) -> str:
+        done, points = len(export.finished(self.study)), len(export.front_trials(self.study))
+        return f"Study {self.study.study_name!r}: {done} placements, {points} on the front, in {self.folder}"
+
+
+def check(data: str | Path = "demo") -> Dataset:
+    """Read a dataset's YAML and every label of it, as a search does before anything is spent.
+
+    Raises:
+        DataError: What is wrong, in which file.
+    """
+    return check_dataset(demo_dataset() if str(data) == setting.DEMO else data)
+
+
+def load(study: str | Path, *, storage: str | None = None, output: str | Path = "runs") -> Study:
+    """A study that was searched before, by its name or its folder.
+
+    Raises:
+        RecipeError: There is none; says which there are.
+    """
+    return Study(*dashboard.find(str(study), storage, str(output)))
+
+
+def search(recipe: str | Path | None = None, **values: Any) -> Study:
+    """Search for the placements on the Pareto front of mAP and cost; the same call again continues it.
+
+    Without ``data`` it runs the demo. Returns when ``trials`` placements are trained.
+
+    Args:
+        recipe: A study as a YAML file; values win over it.
+        values: Fields of a recipe (``data``, ``weights``, ``trials``, ``space``, ``name``, ...: see
+            ``nas.recipe.Recipe``) and Ultralytics' training arguments (``imgsz``, ``batch``, ...).
+
+    Raises:
+        InputError: Every fault of the input, before anything is spent.
+        TrainingFailed: The base could not be trained.
+        SearchStopped: Trial after trial fails, or nothing new is left to try; what was trained is kept.
+        KeyboardInterrupt: Stopped; what was trained is kept, and the same call goes on.
+    """
+    r = resolve(recipe, values)
+    say = print
+    storage = open_storage(r.storage) if r.storage else None  # before anything is spent or written
+    prepared = setting.prepare(r)
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    study = studies.open_study(prepared, storage or open_storage(studies.storage_url(prepared)))
+    studies.write_recipe(prepared)
+    for line in run.introduce(prepared, len(export.finished(study))):
+        say(line)
+    base = warm.warm_base(prepared)
+    say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
+    try:
+        with display(study, prepared) as shown:
+            studies.run(study, prepared, base, shown)
+    finally:
+        studies.write(study, prepared, pictures=True)
+    return Study(study, prepared.folder)
+
+
+def display(study: optuna.Study, prepared: setting.Setting) -> Display:
+    """How progress is shown: a table in a notebook, else as in a terminal."""
+    if notebook.in_notebook():
+        return notebook.NotebookDisplay(study, prepared)
+    return Display(study, prepared, Console(soft_wrap=True, file=sys.stdout))
+
+
+def resolve(path: str | Path | None, values: dict[str, Any]) -> recipe.Recipe:
+    """The recipe that a file and Python values make together; training arguments are read as on the command line.
+
+    Raises:
+        RecipeError: Every fault of the file and the values, one a line.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    known = [*recipe.Recipe.model_fields, *DEFAULT_CFG_DICT]
+    unknown = [
+        f"{k}={v!r}: no field of a recipe and no argument of Ultralytics{recipe.near(k, known)}"
+        for k, v in values.items()
+        if k not in known
+    ]
+    if unknown:
+        raise recipe.RecipeError("\n".join(unknown))
+    fields = {k: _plain(v) for k, v in values.items() if k in recipe.Recipe.model_fields and k != "train"}
+    train = {**values.get("train", {}), **{k: v for k, v in values.items() if k not in recipe.Recipe.model_fields}}
+    return run.resolve(Path(path) if path else None, fields, [f"{key}={value}" for key, value in train.items()])
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, as the command line has them."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    return str(value) if isinstance(value, Path) else value
