@@ -133,7 +133,7 @@ def like(y: Tensor, x: Tensor) -> Tensor:
 
 @counted(attention_macs, attention_products)
 class ScaledDotProduct(nn.Module):
-    """softmax(q k^T / sqrt(d) + bias) v as a module of its own, so that macs.py has something to count."""
+    """softmax(q k^T / sqrt(d) + bias) v as a module of its own, so that its products can be counted."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """q: [B, heads, N, d], k, v: [B, heads, M, d], bias: [B, heads, N, M] -> [B, heads, N, d]."""

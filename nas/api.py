@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from rich.console import Console
 
-from nas import dashboard, export, notebook, recipe, report, run, setting, warm
+from nas import dashboard, export, export_command, notebook, recipe, report, run, setting, warm
 from nas import study as studies
 from nas.data import Dataset
 from nas.data import check as check_dataset
@@ -80,22 +80,36 @@ class Study:
         """mAP over cost: the front, the base, and every other trial."""
         return report.pareto_figure(self.study)
 
-    def export(self, pick: str | int = "knee", to: str | Path = ".") -> Point:
-        """Write one placement's YAML, weights and card into the folder ``to``.
+    def export(
+        self,
+        pick: str | int = "knee",
+        to: str | Path = ".",
+        *,
+        base: str | None = None,
+        weights: str | None = None,
+        bundle: str | Path | None = None,
+    ) -> Point:
+        """Write one placement's YAML, weights and cards into the folder ``to``.
 
         Args:
             pick: ``knee``, ``best`` (mAP), ``fastest``, or a trial's number.
+            base, weights: Another base to put the placement on, such as ``yolov10s.yaml`` and ``yolov10s.pt``.
+            bundle: A folder that is written besides, which works where only Ultralytics is installed.
 
         Raises:
-            ExportError: No such trial, or the folder holds a point of another study.
+            InputError: No such trial, a base that it does not fit, or a folder that holds a point of another study.
         """
-        target = Path(to)
-        trial = export.pick(self.study, str(pick))
-        export.refuse_overwrite(self.study, trial, target)
-        yaml = export.write_point(self.study, self.folder, trial, target)
-        weights = yaml.with_suffix(".pt")
-        kept = weights if export.checkpoint(self.folder, trial.number).is_file() else None
-        return Point(trial.user_attrs["label"], yaml, kept, yaml.with_suffix(".json"))
+        done = export_command.write(
+            self.study, self.folder, str(pick), Path(to), base, weights, Path(bundle) if bundle else None
+        )
+        assert done.yaml is not None
+        stored = done.yaml.with_suffix(".pt")
+        return Point(
+            done.trial.user_attrs["label"],
+            done.yaml,
+            stored if stored.is_file() else None,
+            done.yaml.with_suffix(".json"),
+        )
 
     def __repr__(self) -> str:
         done, points = len(export.finished(self.study)), len(export.front_trials(self.study))

@@ -143,17 +143,28 @@ def dashboard(
 def export(
     study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
     pick: Annotated[str, typer.Option(help="knee, best, fastest, or a trial's number.")] = "knee",
-    to: Annotated[Path, typer.Option("--to", "-o", metavar="DIR", help="Where to write.")] = Path("."),
+    to: Annotated[Path | None, typer.Option("--to", "-o", metavar="DIR", help="Where to write; default here.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="YAML", help="Apply the placement to this model, e.g. yolov10s.yaml.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="PT", help="Carry these weights of that model over, e.g. yolov10s.pt.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a folder that needs Ultralytics only, not this project.")
+    ] = None,
     storage: Storage = None,
     output: Output = "runs",
 ) -> None:
-    """Write one placement's YAML, weights and card for standard training.
+    """Write one placement's YAML, weights and model card for standard training.
+
+    --base and --weights apply it to another scale or model; the mAP found by the search is not that model's.
 
     Example: `python -m nas export demo --pick best -o mine`
     """
-    from nas import run
+    from nas import export_command
 
-    run.export_point(study, pick, to, storage, output)
+    export_command.point(study, pick, to, base, weights, bundle, storage, output)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

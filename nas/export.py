@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ HEADER = """\
 # mAP50-95 {map50_95:.4f} on {split} of {data} at {imgsz} px
 # {head} head, epochs from the warm base: {epochs}, seed {seed}
 # {params:,} parameters, {gflops:.3f} GFLOPs; study {study}, trial {trial}
+"""
+COMMANDS = """\
 # Train it from random weights:  python -m nas train {modules}model={name}.yaml data=... epochs=...
 """
-HEADER_WEIGHTS = """\
+COMMANDS_WEIGHTS = """\
 # or from these weights, with no code of ours in sight:  yolo detect train model={name}.pt data=... epochs=...
 """
 
@@ -175,11 +177,15 @@ def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str, has_weights: b
     score, cost = trial.user_attrs["score"], trial.user_attrs["cost"]
     recipe = study.user_attrs["recipe"]
     facts = {**score, **cost, "data": recipe["data"], "imgsz": recipe["train"]["imgsz"], "study": study.study_name}
-    facts |= {"label": trial.user_attrs["label"], "name": name, "trial": trial.number, "modules": modules_option(study)}
-    header = HEADER.format(**facts)
-    if has_weights and not modules_option(study):
-        header += HEADER_WEIGHTS.format(**facts)
-    return header + model_text(graft)
+    facts |= {"label": trial.user_attrs["label"], "trial": trial.number}
+    return HEADER.format(**facts) + commands(study, name, has_weights) + model_text(graft)
+
+
+def commands(study: optuna.Study, name: str, has_weights: bool) -> str:
+    """How to train it, as comments of its YAML."""
+    option = modules_option(study)
+    text = COMMANDS.format(modules=option, name=name)
+    return text + COMMANDS_WEIGHTS.format(name=name) if has_weights and not option else text
 
 
 def modules_option(study: optuna.Study) -> str:
@@ -215,6 +221,7 @@ def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     return {
         "study": study.study_name,
         "trial": trial.number,
+        "model": base_name(study),
         "placement": attrs["placement"],
         "placement_id": attrs["placement_id"],
         "values": dict(zip(names, trial.values, strict=True)),
@@ -233,6 +240,12 @@ def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
+def base_name(study: optuna.Study) -> str:
+    """What the base of a study is called: its YAML's name, or that of its weights."""
+    recipe = study.user_attrs["recipe"]
+    return Path(str(recipe["base"] or study.user_attrs["base_yaml"].get("yaml_file") or recipe["weights"])).stem
+
+
 def base_trial(study: optuna.Study) -> FrozenTrial | None:
     """The trial of the untouched base, once it is trained."""
     return next((t for t in finished(study) if t.user_attrs["placement"] == {}), None)
@@ -246,13 +259,26 @@ def gain(study: optuna.Study, trial: FrozenTrial) -> float | None:
     return float(trial.user_attrs["score"]["map50_95"] - base.user_attrs["score"]["map50_95"])
 
 
-def refuse_overwrite(study: optuna.Study, trial: FrozenTrial, target: Path) -> None:
+def same(one: Any, two: Any) -> bool:
+    """Whether two models' outputs, tensors in any nesting, are equal to the bit."""
+    ours, theirs = list(_tensors(one)), list(_tensors(two))
+    return 0 < len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _tensors(part)
+
+
+def refuse_overwrite(study: optuna.Study, name: str, target: Path) -> None:
     """Do not write over a point of another study.
 
     Raises:
         ExportError: The folder holds a file of the same name that another study wrote.
     """
-    there = target / f"{point_name(trial)}.json"
+    there = target / f"{name}.json"
     if there.is_file():
         other = json.loads(there.read_text(encoding="utf-8"))
         if (other.get("study"), other.get("identity")) != (study.study_name, study.user_attrs["identity"]):

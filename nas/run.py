@@ -197,26 +197,3 @@ def dashboard(which: str, storage: str | None, output: str, host: str, port: int
         f"Dashboard of {study.study_name}: http://{host}:{port}/dashboard/studies/{study._study_id}  (Ctrl-C stops it)"
     )
     boards.serve(study, folder, host, port)
-
-
-def export_point(which: str, pick: str, to: Path, storage: str | None, output: str) -> None:
-    """`export`: write one point and say how to train it."""
-    from nas import dashboard as boards
-    from nas import export
-
-    study, folder = boards.find(which, storage, output)
-    trial = export.pick(study, pick)
-    export.refuse_overwrite(study, trial, to)
-    yaml = export.write_point(study, folder, trial, to)
-    weights = yaml.with_suffix(".pt")
-    print(f"trial {trial.number}: {trial.user_attrs['label']}")
-    if not trial.user_attrs["placement"]:
-        print(f"  this is the untouched base: nothing on the front beats it by --pick {pick}")
-    option = export.modules_option(study)
-    print(f"  {yaml}    from random weights: python -m nas train {option}model={yaml} data=... epochs=100")
-    if weights.is_file():
-        command = f"python -m nas train {option}" if option else "yolo detect train "
-        print(f"  {weights}    from these weights: {command}model={weights} data=... epochs=100")
-    else:
-        print("  no .pt: weights are kept for trials on the front only; train it from its YAML")
-    print(f"  {yaml.with_suffix('.json')}    scores, costs, versions")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -17,7 +20,9 @@ def open_storage(url: str) -> BaseStorage:
     """
     try:
         options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        return RDBStorage(url, engine_kwargs=options, heartbeat_interval=60, grace_period=300)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat is one
+            return RDBStorage(url, engine_kwargs=options, heartbeat_interval=60, grace_period=300)
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise RecipeError(hide_password(f"storage {url}: cannot be used: {reason}", url)) from e

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from timm.layers import EcaModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from modules.checks import Odd
 from modules.forms import Gate
@@ -21,13 +21,14 @@ class ECA(Gate):
     y = x * g                          [B, C, H, W]
 
     k = |log2(C) / 2 + 1 / 2| made odd unless `kernel_size` is given: 3 below 128 channels, then 5.
-    timm.layers.EcaModule equals this; its convolution is taken, its pooling is not, which sums in fp16.
+    timm.layers.EcaModule equals this but for its pooling, which sums in fp16.
     """
 
     def __init__(self, channels: int, kernel_size: Annotated[int, Odd(1)] | None = None) -> None:
         super().__init__()
-        own = {"channels": channels} if kernel_size is None else {"kernel_size": kernel_size}
-        self.conv = EcaModule(**own).conv
+        half = int((math.log2(channels) + 1) / 2)
+        k = max(half + 1 - half % 2, 3) if kernel_size is None else kernel_size
+        self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
 
     def gate(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, 1, 1]."""

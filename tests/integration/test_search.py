@@ -160,7 +160,7 @@ def test_export_twice_into_one_folder(copied: Searched, cli) -> None:
     for _ in range(2):
         result = cli("export", "first", "--pick", "best", "--output", copied.output, "-o", copied.output / "mine")
         assert result.code == 0, result.text
-    assert len(list((copied.output / "mine").iterdir())) == 3
+    assert {p.suffix for p in (copied.output / "mine").iterdir()} == {".yaml", ".pt", ".json", ".md"}
 
 
 def test_export_by_the_studys_folder(searched: Searched, cli, tmp_path: Path) -> None:
