@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from rich.console import Console
 
-from nas import dashboard, export, export_command, notebook, recipe, report, run, setting, warm
+from nas import dashboard, export, export_command, notebook, recipe, report, run, setting, task, warm
 from nas import study as studies
 from nas.data import Dataset
 from nas.data import check as check_dataset
@@ -25,9 +25,6 @@ from nas.storage import open_storage
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-
-# without milliseconds, which do not compare between moments; Study.trials has them
-FRONT = ["trial", "placement", "map50_95", "map50_95_over_base", "latency_ratio", "gflops", "params"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +68,18 @@ class Study:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The Pareto front, best mAP first. mAP in [0, 1]; ``latency_ratio`` is over the base."""
+        """The Pareto front, best score first. Scores in [0, 1], named by the task; ``latency_ratio`` is over the base.
+
+        Without milliseconds, which do not compare between moments; :attr:`trials` has them.
+        """
+        score = task.of(self.study.user_attrs["base_yaml"]).columns[0]
+        columns = ["trial", "placement", score, f"{score}_over_base", "latency_ratio", "gflops", "params"]
         order = [t.number for t in export.front_trials(self.study)]
         rows = self.trials
-        return rows.set_index("trial", drop=False).loc[order, FRONT].reset_index(drop=True)
+        return rows.set_index("trial", drop=False).loc[order, columns].reset_index(drop=True)
 
     def plot(self) -> go.Figure:
-        """mAP over cost: the front, the base, and every other trial."""
+        """Score over cost: the front, the base, and every other trial."""
         return report.pareto_figure(self.study)
 
     def export(
@@ -92,7 +94,7 @@ class Study:
         """Write one placement's YAML, weights and cards into the folder ``to``.
 
         Args:
-            pick: ``knee``, ``best`` (mAP), ``fastest``, or a trial's number.
+            pick: ``knee``, ``best`` (score), ``fastest``, or a trial's number.
             base, weights: Another base to put the placement on, such as ``yolov10s.yaml`` and ``yolov10s.pt``.
             bundle: A folder that is written besides, which works where only Ultralytics is installed.
 
@@ -116,13 +118,13 @@ class Study:
         return f"Study {self.study.study_name!r}: {done} placements, {points} on the front, in {self.folder}"
 
 
-def check(data: str | Path = "demo") -> Dataset:
-    """Read a dataset's YAML and every label of it, as a search does before anything is spent.
+def check(data: str | Path = "demo", task: str = "detect") -> Dataset:
+    """Read a dataset and every label of it for a task of Ultralytics, as a search does before anything is spent.
 
     Raises:
         DataError: What is wrong, in which file.
     """
-    return check_dataset(demo_dataset() if str(data) == setting.DEMO else data)
+    return check_dataset(demo_dataset() if str(data) == setting.DEMO else data, task)
 
 
 def load(study: str | Path, *, storage: str | None = None, output: str | Path = "runs") -> Study:
@@ -135,7 +137,7 @@ def load(study: str | Path, *, storage: str | None = None, output: str | Path = 
 
 
 def search(recipe: str | Path | None = None, **values: Any) -> Study:
-    """Search for the placements on the Pareto front of mAP and cost; the same call again continues it.
+    """Search for the placements on the Pareto front of accuracy and cost; the same call again continues it.
 
     Without ``data`` it runs the demo. Returns when ``trials`` placements are trained.
 

@@ -46,7 +46,10 @@ def search(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A study as a YAML file; flags win over it.")
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="YAML", help="Your dataset, in Ultralytics' format.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="YAML|DIR", help="Your dataset in Ultralytics' format; for classify its folder."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="PT", help="Trained weights of the base; 'none' starts from scratch.")
     ] = None,
@@ -58,7 +61,10 @@ def search(
         int | None, typer.Option(help="Distinct trained placements, the base included; default 100.")
     ] = None,
     objectives: Annotated[
-        str | None, typer.Option(metavar="LIST", help="map,latency (default) | map,gflops | map,latency,gflops")
+        str | None,
+        typer.Option(
+            metavar="LIST", help="map,latency (default), map,gflops or all three; accuracy for map in classify."
+        ),
     ] = None,
     sampler: Annotated[
         str | None, typer.Option(metavar="gp|tpe|nsga2|random", help="Who proposes; default gp.")
@@ -88,7 +94,7 @@ def search(
         str | None, typer.Option(metavar="DIR", help="Folder that holds the studies; default runs.")
     ] = None,
 ) -> None:
-    """Search for the placements on the Pareto front of mAP and cost.
+    """Search for the placements on the Pareto front of accuracy and cost: detect, segment, pose, obb, classify.
 
     Without --data it runs the built-in demo. The same command again continues an interrupted search.
 
@@ -169,7 +175,7 @@ def export(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def train(args: Args = None, modules: Modules = None) -> None:
-    """Train with Ultralytics exactly as `yolo detect train` does, with our blocks known to it.
+    """Train with Ultralytics exactly as `yolo train` does, with our blocks known to it.
 
     Its words, arguments, loggers, callbacks and folders are Ultralytics' own. A checkpoint brings its data.
 

@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from search_spaces import Block
 
-CONVENTION = "thop, 2 x multiply-adds, unfused model with both heads, batch 1"
+CONVENTION = "thop, 2 x multiply-adds, unfused model with all its heads, batch 1"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def latency(
         threads=torch.get_num_threads(),
         imgsz=imgsz,
         batch=1,
-        head="one2one" if getattr(model, "end2end", False) else "one2many",
+        head="one2one" if getattr(model, "end2end", False) else "single",
     )
 
 

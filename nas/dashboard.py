@@ -13,7 +13,7 @@ import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.trial import FrozenTrial
 
-from nas import export, report
+from nas import export, report, task
 from nas.recipe import RecipeError, near
 from nas.storage import open_storage
 
@@ -101,23 +101,25 @@ def is_free(host: str, port: int) -> bool:
 
 def study_note(study: optuna.Study, on_front: list[FrozenTrial]) -> str:
     """Markdown: what this study is, how to continue it, and its front."""
-    recipe = study.user_attrs["recipe"]
+    recipe, metric = study.user_attrs["recipe"], task.of(study.user_attrs["base_yaml"]).metric
+    two_heads = any(t.user_attrs["score"]["nms_free"] is not None for t in on_front)
+    of_head = " is that of the one2many head" if two_heads else ""
     lines = [
         f"# {escape(study.study_name)}",
         f"{len(export.finished(study))} placements trained on `{recipe['data']}`, {recipe['epochs']} epochs each from "
-        f"the same warm base, seed {recipe['seed']}. mAP is that of the one2many head on the val split.",
+        f"the same warm base, seed {recipe['seed']}. {metric[0].upper()}{metric[1:]}{of_head} on the val split.",
         "",
         "One short training with one seed says who is worth a longer one. It proves no difference.",
         "",
-        "| trial | mAP50-95 | NMS-free | latency | GFLOPs | placement |",
-        "|---:|---:|---:|---:|---:|---|",
+        f"| trial | {metric} |{' NMS-free |' * two_heads} latency | GFLOPs | placement |",
+        f"|---:|---:|{'---:|' * two_heads}---:|---:|---|",
     ]
     for t in on_front:
         score, cost = t.user_attrs["score"], t.user_attrs["cost"]
-        nms_free = score["nms_free_map50_95"]
+        nms_free = f" {score['nms_free']:.4f} |" if two_heads else ""
         lines.append(
-            f"| {t.number} | {score['map50_95']:.4f} | {'-' if nms_free is None else f'{nms_free:.4f}'} "
-            f"| x{cost['latency']['ratio']:.3f} | {cost['gflops']:.3f} | {escape(t.user_attrs['label'])} |"
+            f"| {t.number} | {score['value']:.4f} |{nms_free} "
+            f"x{cost['latency']['ratio']:.3f} | {cost['gflops']:.3f} | {escape(t.user_attrs['label'])} |"
         )
     lines += ["", f"Continue it: `python -m nas search --recipe {Path(study.user_attrs['folder']) / 'recipe.yaml'}`"]
     return "\n".join(lines)

@@ -1,87 +1,84 @@
-"""Goes in: a dataset's YAML. Comes out: its classes, splits and content hash, checked before anything is spent."""
+"""Goes in: a dataset and a task. Comes out: classes, splits and content hash, checked before anything is spent."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 
-from nas.errors import InputError
+from nas.dataset import SPLITS, DataError, Dataset
+from nas.folders import check_folders
+from nas.labels import BadLabels, Layout, WrongLabels, classes, corners
 
-SPLITS = ("train", "val")
-
-
-class DataError(InputError):
-    """A dataset that cannot be trained on: says the file, what is wrong, and what is expected."""
+THINGS = {"detect": "box", "segment": "polygon", "pose": "row of keypoints", "obb": "oriented box"}  # in a label file
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A checked detection dataset in Ultralytics' format.
-
-    Args:
-        path: Its YAML.
-        names: Class index -> name.
-        images: Number of images of each split.
-        boxes: Number of boxes of each split.
-        channels: Channels of its images.
-        digest: Twelve hexadecimal digits of class names, image names and sizes, and label contents.
-        warnings: What Ultralytics will drop, in words.
-    """
-
-    path: Path
-    names: dict[int, str]
-    images: dict[str, int]
-    boxes: dict[str, int]
-    channels: int
-    digest: str
-    warnings: tuple[str, ...] = field(default=())
-
-
-def check(path: str | Path) -> Dataset:
-    """Read a dataset's YAML and every label of its train and val splits.
+def check(path: str | Path, task: str = "detect") -> Dataset:
+    """Read a dataset's YAML and every label of its train and val splits; for classify, its folders.
 
     Raises:
-        DataError: Missing file, no YAML, missing split, no image, no label, or a class that the YAML does not name.
+        DataError: Missing file, no YAML, missing split, no image, no label that fits the task, or a class that the
+            YAML does not name.
     """
-    info = _resolve(path)
+    if task == "classify":
+        return check_folders(path)
+    info = _resolve(path, task)
     names = {int(k): str(v) for k, v in info["names"].items()}
+    layout = Layout(task, _keypoints(info, path) if task == "pose" or info.get("kpt_shape") else None)
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
-    images, boxes, warnings = {}, {}, []
+    if task == "pose":
+        digest.update(repr([info.get(k) for k in ("kpt_shape", "flip_idx", "kpt_oks_sigmas")]).encode())
+    images, labels, warnings = {}, {}, []
     for split in SPLITS:
         files = _images(info[split], path, split)
         images[split] = len(files)
-        boxes[split], bad = _labels(files, names, path, split, digest)
+        labels[split], bad, odd = _labels(files, names, path, split, digest, layout)
         if bad:
             warnings.append(
                 f"{split}: {len(bad)} of {len(files)} images have unusable labels and are ignored by Ultralytics "
                 f"(first: {bad[0]})"
             )
-        if not boxes[split]:
-            raise DataError(f"dataset {path}: {split} has {len(files)} images and not one box in their label files")
-    return Dataset(
-        Path(info["yaml_file"]),
-        names,
-        images,
-        boxes,
-        int(info.get("channels", 3)),
-        digest.hexdigest()[:12],
-        tuple(warnings),
-    )
+        if odd:
+            warnings.append(f"{split}: {odd} label files have polygons of other than four corners; each becomes a box")
+        if not labels[split]:
+            why = f" that a model for {task} can use; first: {bad[0]}" if bad else ""
+            raise DataError(
+                f"dataset {path}: {split} has {len(files)} images and not one {THINGS[task]} in their label files{why}"
+            )
+    file = Path(info["yaml_file"])
+    keypoints = layout.keypoints if task == "pose" else None
+    channels, content = int(info.get("channels", 3)), digest.hexdigest()[:12]
+    title = file.resolve().parent.name
+    return Dataset(file, title, names, images, labels, channels, content, keypoints, tuple(warnings))
 
 
-def _resolve(path: str | Path) -> dict[str, Any]:
+def _keypoints(info: dict[str, Any], path: str | Path) -> tuple[int, int]:
+    """The YAML's `kpt_shape`, and what must agree with it."""
+    shape = info.get("kpt_shape")
+    numbers = shape if isinstance(shape, list | tuple) and all(type(v) is int for v in shape) else ()
+    if len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+        raise DataError(
+            f"dataset {path}: a pose model needs kpt_shape, the number of keypoints and 2 or 3 values of each "
+            f"(for instance kpt_shape: [17, 3]), got {shape!r}"
+        )
+    for key in ("flip_idx", "kpt_oks_sigmas"):
+        if info.get(key) and len(info[key]) != numbers[0]:
+            raise DataError(f"dataset {path}: {key} has {len(info[key])} values, kpt_shape says {numbers[0]} keypoints")
+    return numbers[0], numbers[1]
+
+
+def _resolve(path: str | Path, task: str) -> dict[str, Any]:
     """Ultralytics' own reading of the YAML, with its errors made into one line."""
     file = Path(path)
     if file.is_dir():
-        raise DataError(f"dataset {path}: expected the dataset's YAML file, got a folder")
+        raise DataError(
+            f"dataset {path}: a model for {task} expects the dataset's YAML file, got a folder "
+            "(which is what a model for classify takes, such as --weights yolo11n-cls.pt)"
+        )
     if file.is_file():
         try:
             raw = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -117,44 +114,35 @@ def _images(source: str | list[str], path: str | Path, split: str) -> list[str]:
 
 
 def _labels(
-    files: list[str], names: dict[int, str], path: str | Path, split: str, digest: Any
-) -> tuple[int, list[str]]:
-    """Read every label file of a split; count boxes, collect unusable files, feed the digest."""
+    files: list[str], names: dict[int, str], path: str | Path, split: str, digest: Any, layout: Layout
+) -> tuple[int, list[str], int]:
+    """Read every label file of a split: number of labels, unusable files, files of odd polygons; feed the digest."""
     labels = img2label_paths(files)
-    count, bad = 0, []
+    count, bad, odd = 0, [], 0
     with ThreadPoolExecutor(8) as pool:
         for image, label, (size, text) in zip(files, labels, pool.map(_read, files, labels), strict=True):
             digest.update(f"{split}/{Path(image).name}:{size}\n".encode() + text)
             try:
-                classes = list(_classes(text.decode("utf-8")))
-            except ValueError:
-                bad.append(label)
+                found = classes(text.decode("utf-8-sig"), layout)
+            except WrongLabels as e:
+                raise DataError(f"dataset {path}: the base is a model for {layout.task}; {label} has {e}") from e
+            except BadLabels as e:
+                bad.append(f"{label}: {e}")
                 continue
-            wrong = [c for c in classes if c not in names]
+            except UnicodeDecodeError:
+                bad.append(f"{label}: not text")
+                continue
+            wrong = [c for c in found if c not in names]
             if wrong:
                 raise DataError(
                     f"dataset {path}: {label} has class {wrong[0]}, but names lists {len(names)} classes "
                     f"(0 to {len(names) - 1})"
                 )
-            count += len(classes)
-    return count, bad
+            count += len(found)
+            odd += bool(found) and layout.task == "obb" and corners(text.decode("utf-8-sig")) != {4}
+    return count, bad, odd
 
 
 def _read(image: str, label: str) -> tuple[int, bytes]:
     size = Path(image).stat().st_size if Path(image).is_file() else -1
     return size, Path(label).read_bytes() if Path(label).is_file() else b""
-
-
-def _classes(text: str) -> Iterable[int]:
-    """Class of every row ``class x y w h`` (or a polygon); ValueError where a row is none."""
-    for line in text.splitlines():
-        if not line.strip():
-            continue
-        values = [float(v) for v in line.split()]
-        if len(values) < 5 or not all(math.isfinite(v) for v in values):
-            raise ValueError(line)
-        if min(values[1:]) < -0.01 or max(values[1:]) > 1.01:
-            raise ValueError(line)
-        if values[0] != int(values[0]):
-            raise ValueError(line)
-        yield int(values[0])

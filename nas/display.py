@@ -18,6 +18,7 @@ from rich.text import Text
 from nas.export import directions, finished, front_trials
 from nas.front import hypervolume
 from nas.setting import Setting
+from nas.task import ONE2ONE
 
 SHOWN = 12
 
@@ -73,14 +74,14 @@ class Display:
         if trial.state == TrialState.COMPLETE:
             latency = attrs["cost"]["latency"]
             return (
-                f"{head}: mAP50-95 {attrs['score']['map50_95']:.4f}, latency x{latency['ratio']:.3f}, "
+                f"{head}: {attrs['score']['metric']} {attrs['score']['value']:.4f}, latency x{latency['ratio']:.3f}, "
                 f"{attrs['cost']['gflops']:.3f} GFLOPs, {attrs['score']['seconds']['total']:.1f} s; "
                 f"{self._left()} left; hypervolume {self.volume():.4f}"
             )
         return f"{head}: {trial.state.name.lower()}: {attrs.get('error') or attrs.get('infeasible') or 'interrupted'}"
 
     def volume(self) -> float:
-        """Hypervolume of the front up to mAP 0 and, for each cost, twice the base."""
+        """Hypervolume of the front up to a score of 0 and, for each cost, twice the base."""
         reference, scale = reference_point(self.setting)
         return hypervolume([t.values for t in finished(self.study)], directions(self.study), reference) / scale
 
@@ -110,16 +111,16 @@ class Display:
     def _front(self) -> Table:
         points = front_trials(self.study)
         table = Table(title=f"Pareto front, {len(points)} points", title_justify="left", expand=False)
-        for column in ("trial", "mAP50-95", "NMS-free", "latency", "GFLOPs"):
+        two_heads = self.setting.base_cost.latency is not None and self.setting.base_cost.latency.head == ONE2ONE
+        for column in ("trial", self.setting.task.metric, *["NMS-free"] * two_heads, "latency", "GFLOPs"):
             table.add_column(column, justify="right")
         table.add_column("placement")
         for t in points[:SHOWN]:
             score, cost = t.user_attrs["score"], t.user_attrs["cost"]
-            nms_free = score["nms_free_map50_95"]
             table.add_row(
                 str(t.number),
-                f"{score['map50_95']:.4f}",
-                "-" if nms_free is None else f"{nms_free:.4f}",
+                f"{score['value']:.4f}",
+                *[f"{score['nms_free']:.4f}"] * two_heads,
                 f"x{cost['latency']['ratio']:.3f}",
                 f"{cost['gflops']:.3f}",
                 Text(t.user_attrs["label"]),
@@ -134,8 +135,8 @@ class Display:
 
 
 def reference_point(setting: Setting) -> tuple[tuple[float, ...], float]:
-    """The hypervolume's reference (mAP 0, twice the base's cost) and what to divide by (the costs' units)."""
-    table = {"map": 0.0, "latency": 2.0, "gflops": 2 * setting.base_cost.gflops}
+    """The hypervolume's reference (a score of 0, twice the base's cost) and what to divide by (the costs' units)."""
+    table = {"map": 0.0, "accuracy": 0.0, "latency": 2.0, "gflops": 2 * setting.base_cost.gflops}
     objectives = setting.recipe.objectives
     scale = setting.base_cost.gflops if "gflops" in objectives else 1.0
     return tuple(table[name] for name in objectives), scale

@@ -16,9 +16,9 @@ import torch
 import ultralytics
 import yaml as pyyaml
 from optuna.trial import FrozenTrial, TrialState
-from ultralytics.nn.tasks import DetectionModel, guess_model_task
+from ultralytics.nn.tasks import BaseModel
 
-from nas import front, graph
+from nas import front, graph, task
 from nas.errors import InputError
 from nas.recipe import near
 from search_spaces import Placement
@@ -27,7 +27,7 @@ PICKS = ("knee", "best", "fastest")
 KEPT_ARGS = ("data", "imgsz", "batch", "epochs", "seed", "optimizer", "lr0")
 HEADER = """\
 # {label}
-# mAP50-95 {map50_95:.4f} on {split} of {data} at {imgsz} px
+# {metric} {value:.4f} on {split} of {data} at {imgsz} px
 # {head} head, epochs from the warm base: {epochs}, seed {seed}
 # {params:,} parameters, {gflops:.3f} GFLOPs; study {study}, trial {trial}
 """
@@ -35,7 +35,7 @@ COMMANDS = """\
 # Train it from random weights:  python -m nas train {modules}model={name}.yaml data=... epochs=...
 """
 COMMANDS_WEIGHTS = """\
-# or from these weights, with no code of ours in sight:  yolo detect train model={name}.pt data=... epochs=...
+# or from these weights, with no code of ours in sight:  yolo {task} train model={name}.pt data=... epochs=...
 """
 
 
@@ -55,13 +55,13 @@ def directions(study: optuna.Study) -> list[str]:
 
 
 def front_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials on the Pareto front, best mAP first."""
+    """The trials on the Pareto front, best score first."""
     done = finished(study)
     return [done[i] for i in front.pareto([t.values for t in done], directions(study))]
 
 
 def pick(study: optuna.Study, which: str) -> FrozenTrial:
-    """The trial that ``which`` names: ``knee``, ``best`` (mAP), ``fastest`` (first cost), or a number.
+    """The trial that ``which`` names: ``knee``, ``best`` (score), ``fastest`` (first cost), or a number.
 
     Raises:
         ExportError: No trained trial yet, or no such trial.
@@ -87,7 +87,7 @@ def checkpoint(folder: Path, number: int) -> Path:
     return folder / "weights" / f"{number}.pt"
 
 
-def keep(folder: Path, number: int, model: DetectionModel, args: Mapping[str, Any]) -> Path:
+def keep(folder: Path, number: int, model: BaseModel, args: Mapping[str, Any]) -> Path:
     """Write a trial's trained weights as an Ultralytics checkpoint in half precision."""
     path = checkpoint(folder, number)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +95,9 @@ def keep(folder: Path, number: int, model: DetectionModel, args: Mapping[str, An
     return path
 
 
-def save(path: Path, model: Any, args: Mapping[str, Any], half: bool = True) -> None:
+def save(path: Path, model: BaseModel, args: Mapping[str, Any], half: bool = True) -> None:
     """Write a checkpoint that ``YOLO(path)`` and ``yolo ... model=path`` take; whole or not at all."""
-    kept = {k: args[k] for k in KEPT_ARGS if k in args} | {"task": guess_model_task(model.yaml)}
+    kept = {k: args[k] for k in KEPT_ARGS if k in args} | {"task": task.name_of(model.yaml)}
     model = copy.deepcopy(model)
     model = model.half() if half else model.float()
     model.args = kept
@@ -127,7 +127,7 @@ def write_front(study: optuna.Study, folder: Path) -> list[Path]:
     """Make ``front/`` show the Pareto front of now; weights of trials that left it are dropped.
 
     Returns:
-        The YAML of each point, best mAP first.
+        The YAML of each point, best score first.
     """
     target, part = folder / "front", folder / f".front.{os.getpid()}"
     shutil.rmtree(part, ignore_errors=True)
@@ -185,7 +185,8 @@ def commands(study: optuna.Study, name: str, has_weights: bool) -> str:
     """How to train it, as comments of its YAML."""
     option = modules_option(study)
     text = COMMANDS.format(modules=option, name=name)
-    return text + COMMANDS_WEIGHTS.format(name=name) if has_weights and not option else text
+    word = task.name_of(study.user_attrs["base_yaml"])
+    return text + COMMANDS_WEIGHTS.format(name=name, task=word) if has_weights and not option else text
 
 
 def modules_option(study: optuna.Study) -> str:
@@ -216,7 +217,7 @@ def model_text(graft: graph.Graft) -> str:
 
 def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     """All that is known of a point, as JSON."""
-    attrs = trial.user_attrs
+    attrs, of = trial.user_attrs, task.of(study.user_attrs["base_yaml"])
     names = study.metric_names or [str(i) for i in range(len(study.directions))]
     return {
         "study": study.study_name,
@@ -225,7 +226,8 @@ def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "placement": attrs["placement"],
         "placement_id": attrs["placement_id"],
         "values": dict(zip(names, trial.values, strict=True)),
-        "map50_95_over_base": gain(study, trial),
+        "task": of.name,
+        "over_base": gain(study, trial),
         "data": study.user_attrs["recipe"]["data"],
         "weights": study.user_attrs["recipe"]["weights"],
         "imgsz": study.user_attrs["recipe"]["train"]["imgsz"],
@@ -252,11 +254,11 @@ def base_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def gain(study: optuna.Study, trial: FrozenTrial) -> float | None:
-    """mAP50-95 over that of the untouched base under the same budget and batches; None before the base is trained."""
+    """Score over that of the untouched base under the same budget and batches; None before the base is trained."""
     base = base_trial(study)
     if base is None or "score" not in trial.user_attrs:
         return None
-    return float(trial.user_attrs["score"]["map50_95"] - base.user_attrs["score"]["map50_95"])
+    return float(trial.user_attrs["score"]["value"] - base.user_attrs["score"]["value"])
 
 
 def same(one: Any, two: Any) -> bool:

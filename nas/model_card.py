@@ -22,7 +22,7 @@ TASKS = {  # Ultralytics' task -> the pipeline tag of model hubs
     "obb": "object-detection",
 }
 PREDICTS = " Before training it predicts what they predict, to the bit."
-HEADS = {"one2many": "one2many head with NMS", "one2one": "NMS-free head"}
+HEADS = {"one2many": "one2many head with NMS", "one2one": "NMS-free head", "single": "single head"}
 LICENCE = (
     "AGPL-3.0-or-later, as Ultralytics asks of what builds on it. The weights that it started from, and the data that "
     "it was trained on, may ask for more."
@@ -97,7 +97,7 @@ def _front_matter(card: Card, name: str, has_weights: bool, task: str) -> dict[s
     }
     score = card.get("score")
     if score and has_weights:
-        metrics = [("mAP50-95", "map50_95"), ("mAP50", "map50")]
+        metrics = [(score["metric"], score["value"]), (score["second_metric"], score["second"])]
         found["model-index"] = [
             {
                 "name": name,
@@ -106,8 +106,8 @@ def _front_matter(card: Card, name: str, has_weights: bool, task: str) -> dict[s
                         "task": {"type": tag},
                         "dataset": {"type": "other", "name": data_name(card), "split": score["split"]},
                         "metrics": [
-                            {"type": kind, "value": round(score[key], 5), "name": f"{kind} ({_head(score['head'])})"}
-                            for kind, key in metrics
+                            {"type": kind, "value": round(value, 5), "name": f"{kind} ({_head(score['head'])})"}
+                            for kind, value in metrics
                         ],
                     }
                 ],
@@ -143,21 +143,21 @@ def _head(head: str) -> str:
 
 def _measured(card: Card, has_weights: bool) -> str:
     score = card["score"]
-    rows = [(_head(score["head"]), score["map50_95"], score["map50"])]
-    if score.get("nms_free_map50_95") is not None:
-        rows.append((HEADS["one2one"], score["nms_free_map50_95"], score["nms_free_map50"]))
+    rows = [(_head(score["head"]), score["value"], score["second"])]
+    if score["nms_free"] is not None:
+        rows.append((HEADS["one2one"], score["nms_free"], score["nms_free_second"]))
     table = "\n".join(f"| {head} | {a:.4f} | {b:.4f} |" for head, a, b in rows)
     lines = [
-        f"| head | mAP50-95 | mAP50 |\n|---|---|---|\n{table}",
+        f"| head | {score['metric']} | {score['second_metric']} |\n|---|---|---|\n{table}",
         f"Measured by Ultralytics' validator on the {score['split']} split of `{data_name(card)}` at "
         f"{card['imgsz']} px, after {_epochs(score)} from the base of the search, seed {score['seed']}"
         + (": these weights." if has_weights else ". The weights that reached it were not kept."),
     ]
-    gain = card.get("map50_95_over_base")
+    gain = card.get("over_base")
     if card["placement"] and gain is not None:
         lines.append(
-            f"That is {gain:+.4f} mAP50-95 over the untouched base ({score['map50_95'] - gain:.4f}), which was trained "
-            "on the same batches in the same order with the same seed. **One short training with one seed proves no "
+            f"That is {gain:+.4f} {score['metric']} over the untouched base ({score['value'] - gain:.4f}), trained on "
+            "the same batches in the same order with the same seed. **One short training with one seed proves no "
             "difference**: train both for longer, with several seeds, before you say that one is better."
         )
     return "\n\n".join(lines)
@@ -165,13 +165,13 @@ def _measured(card: Card, has_weights: bool) -> str:
 
 def _applied(card: Card) -> str:
     there = card["searched_on"]
-    score, gain = there["score"], there["map50_95_over_base"]
+    score, gain = there["score"], there["over_base"]
     over = "" if gain is None else f", {gain:+.4f} over its untouched base"
     return (
-        "**Not measured: no mAP of this model is known.** The placement was found on another model, "
+        f"**Not measured: no {score['metric']} of this model is known.** The placement was found on another model, "
         f"`{there['base']}`, where one short training ({_epochs(score)}, seed {score['seed']}, {score['split']} split "
-        f"of `{data_name(card)}` at {card['imgsz']} px, {_head(score['head'])}) reached mAP50-95 "
-        f"{score['map50_95']:.4f}{over}. That figure is of that model; whether the placement pays here is open."
+        f"of `{data_name(card)}` at {card['imgsz']} px, {_head(score['head'])}) reached {score['metric']} "
+        f"{score['value']:.4f}{over}. That figure is of that model; whether the placement pays here is open."
     )
 
 

@@ -99,9 +99,10 @@ def show(trial: optuna.Trial, setting: Setting, graft: graph.Graft) -> None:
 
 
 def values(objectives: tuple[str, ...], found: cost.Cost, score: train.Score) -> tuple[float, ...]:
-    """The objective values in the recipe's order: mAP50-95 on one2many, latency over the base's, GFLOPs."""
+    """The objective values in the recipe's order: the task's figure, latency over the base's, GFLOPs."""
     table = {
-        "map": score.map50_95,
+        "map": score.value,
+        "accuracy": score.value,
         "latency": found.latency.ratio if found.latency else float("nan"),
         "gflops": found.gflops,
     }

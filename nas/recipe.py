@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nas.errors import InputError
 
-OBJECTIVES = {  # name on the command line -> (name in the study, direction)
+OBJECTIVES = {  # name on the command line -> (name in the study, direction); the task names its own figure
     "map": ("mAP50-95", "maximize"),
+    "accuracy": ("top-1 accuracy", "maximize"),
     "latency": ("latency (x base)", "minimize"),
     "gflops": ("GFLOPs", "minimize"),
 }
-TRAIN_DEFAULTS: dict[str, Any] = {
-    "imgsz": 640,
+SCORES = ("map", "accuracy")
+TRAIN_DEFAULTS: dict[str, Any] = {  # imgsz and cache depend on the task: see nas/task.py
     "batch": 16,
     "optimizer": "AdamW",
     "lr0": 0.0005,
@@ -28,7 +29,6 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "warmup_epochs": 0.0,
     "mosaic": 0.0,
     "close_mosaic": 0,
-    "cache": "ram",
     "workers": 4,
 }
 OURS = {  # Ultralytics' arguments that the recipe itself decides
@@ -71,13 +71,13 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str | None = Field(None, description="Name of the study; its results go to <output>/<name>.")
-    data: str = Field("demo", description="Dataset YAML in Ultralytics' format, or 'demo'.")
+    data: str = Field("demo", description="Dataset YAML in Ultralytics' format, for classify its folder; or 'demo'.")
     base: str | None = Field(None, description="Model YAML; by default that of the weights.")
     weights: str | None = Field(None, description="Trained weights of the base; 'none' starts from scratch.")
     space: str = Field("article", description="Search space: a shipped name or a YAML file.")
     modules: tuple[str, ...] = Field((), description="Python files with blocks of your own.")
     wire: Literal["residual", "plain"] = Field("residual", description="How a block joins the graph.")
-    objectives: tuple[str, ...] = Field(("map", "latency"), description="map, and latency or gflops or both.")
+    objectives: tuple[str, ...] = Field(("map", "latency"), description="map (or accuracy), then latency or gflops.")
     sampler: Literal["gp", "tpe", "nsga2", "random"] = Field("gp", description="Who proposes placements.")
     trials: int = Field(100, ge=1, description="Distinct trained placements, the base included.")
     startup: int = Field(20, ge=0, description="Sparse placements tried first.")
@@ -104,8 +104,12 @@ class Recipe(BaseModel):
                 raise ValueError(
                     f"unknown objective {name!r}; allowed: {', '.join(OBJECTIVES)}{near(name, OBJECTIVES)}"
                 )
-        if len(set(value)) != len(value) or len(value) < 2 or value[0] != "map":
-            raise ValueError(f"expected map,latency or map,gflops or map,latency,gflops, got {','.join(value)}")
+        costs = value[1:]
+        if not costs or value[0] not in SCORES or len(set(costs)) != len(costs) or {*costs} & {*SCORES}:
+            raise ValueError(
+                "expected map,latency or map,gflops or map,latency,gflops (for classify: accuracy in map's place), "
+                f"got {','.join(value)}"
+            )
         return value
 
     @field_validator("name")
@@ -127,7 +131,13 @@ class Recipe(BaseModel):
     @property
     def imgsz(self) -> int:
         """Side of the square training and deployment image in pixels."""
-        return int(self.train["imgsz"])
+        return int(self.train.get("imgsz", 640))
+
+    def of_task(self, objective: str, defaults: Mapping[str, Any]) -> Recipe:
+        """This recipe with what the base's task decides: its figure's name, and arguments that the user left open."""
+        return self.model_copy(
+            update={"objectives": (objective, *self.objectives[1:]), "train": {**defaults, **self.train}}
+        )
 
     def identity(self, **found: Any) -> dict[str, Any]:
         """All that decides a trial's result: this recipe, and what was ``found`` (digests, device, versions)."""

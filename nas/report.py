@@ -14,23 +14,28 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
+from nas import task
 from nas.export import directions, finished, front_trials, gain
 
 INK, BASE, FRONT, OTHER = "#1f2937", "#111827", "#d1495b", "#9aa5b1"
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:
-    """One row a trial of any state, in the order of their numbers; times in seconds, mAP in [0, 1]."""
+    """One row a trial of any state, in the order of their numbers; times in seconds, scores in [0, 1].
+
+    The columns of the scores are named by the task: `map50_95`, `mask_map50_95`, ..., `top1_accuracy`.
+    """
     on_front = {t.number for t in front_trials(study)}
+    columns = task.of(study.user_attrs["base_yaml"]).columns
     return pd.DataFrame(
         [
-            _row(t, t.number in on_front) | {"map50_95_over_base": gain(study, t)}
+            _row(t, t.number in on_front, columns) | {f"{columns[0]}_over_base": gain(study, t)}
             for t in study.get_trials(deepcopy=False)
         ]
     )
 
 
-def _row(trial: FrozenTrial, on_front: bool) -> dict[str, Any]:
+def _row(trial: FrozenTrial, on_front: bool, columns: tuple[str, str]) -> dict[str, Any]:
     attrs = trial.user_attrs
     score, cost = attrs.get("score", {}), attrs.get("cost", {})
     latency = cost.get("latency") or {}
@@ -41,10 +46,10 @@ def _row(trial: FrozenTrial, on_front: bool) -> dict[str, Any]:
         "placement": attrs.get("label"),
         "placement_id": attrs.get("placement_id"),
         "front": on_front,
-        "map50_95": score.get("map50_95"),
-        "map50": score.get("map50"),
-        "nms_free_map50_95": score.get("nms_free_map50_95"),
-        "nms_free_map50": score.get("nms_free_map50"),
+        columns[0]: score.get("value"),
+        columns[1]: score.get("second"),
+        f"nms_free_{columns[0]}": score.get("nms_free"),
+        f"nms_free_{columns[1]}": score.get("nms_free_second"),
         "split": score.get("split"),
         "head": score.get("head"),
         "params": cost.get("params"),
@@ -85,8 +90,8 @@ def write_csv(study: optuna.Study, folder: Path) -> Path:
 
 
 def pareto_figure(study: optuna.Study) -> go.Figure:
-    """mAP over cost, one panel a cost: the front, the base, and every other trial, with its placement on hover."""
-    names = study.metric_names or ["mAP50-95", *(f"cost {i}" for i in range(1, len(study.directions)))]
+    """Score over cost, one panel a cost: the front, the base, and every other trial, with its placement on hover."""
+    names = study.metric_names or ["score", *(f"cost {i}" for i in range(1, len(study.directions)))]
     done, on_front = finished(study), {t.number for t in front_trials(study)}
     groups = {
         "other trials": ([t for t in done if t.number not in on_front and not _is_base(t)], OTHER, "circle", 7),
@@ -116,7 +121,8 @@ def pareto_figure(study: optuna.Study) -> go.Figure:
                 col=column,
             )
         figure.update_xaxes(title=names[column], row=1, col=column)
-    figure.update_yaxes(title=f"{names[0]} (one2many, val)", row=1, col=1)
+    heads = sorted({f"{t.user_attrs['score']['head']}, " for t in done} - {"single, "})
+    figure.update_yaxes(title=f"{names[0]} ({''.join(heads)}val)", row=1, col=1)
     best = "one short training each, one seed: candidates, no findings"
     figure.update_layout(
         title={"text": f"{study.study_name}: {len(done)} placements<br><sup>{best}</sup>"},
@@ -134,9 +140,9 @@ def hover(trial: FrozenTrial) -> str:
     cost, score = trial.user_attrs["cost"], trial.user_attrs["score"]
     latency = cost["latency"]
     lines = [f"<b>trial {trial.number}</b>", *escape(trial.user_attrs["label"]).split(" + ")]
-    lines.append(f"mAP50-95 {score['map50_95']:.4f}, mAP50 {score['map50']:.4f}")
-    if score["nms_free_map50_95"] is not None:
-        lines.append(f"NMS-free head {score['nms_free_map50_95']:.4f}")
+    lines.append(f"{score['metric']} {score['value']:.4f}, {score['second_metric']} {score['second']:.4f}")
+    if score["nms_free"] is not None:
+        lines.append(f"NMS-free head {score['nms_free']:.4f}")
     lines.append(f"latency x{latency['ratio']:.3f} ({latency['ms']:.2f} ms, {escape(str(latency['device']))})")
     lines.append(f"{cost['gflops']:.3f} GFLOPs, {cost['params']:,} parameters")
     return "<br>".join(lines)
@@ -148,7 +154,7 @@ def trial_note(attrs: Mapping[str, Any]) -> str:
     sites = "\n".join(f"- `{site}`: `{block}`" for site, block in attrs["placement"].items()) or "- the untouched base"
     latency = cost["latency"]
     return (
-        f"{sites}\n\nmAP50-95 **{score['map50_95']:.4f}** on {score['split']} ({score['head']}); "
+        f"{sites}\n\n{score['metric']} **{score['value']:.4f}** on {score['split']} ({score['head']} head); "
         f"{cost['params']:,} parameters, {cost['gflops']:.3f} GFLOPs, latency x{latency['ratio']:.3f} "
         f"of the base ({latency['ms']:.2f} ms, {latency['device']}, {latency['dtype']})\n\n{attrs['transfer']}"
     )

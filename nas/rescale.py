@@ -14,12 +14,11 @@ import torch
 from optuna.trial import FrozenTrial
 from ultralytics.nn.tasks import guess_model_scale, yaml_model_load
 
-import modules
 from nas import cost, export, graph, weights
 from nas.errors import InputError
-from nas.fit import attempt, load_modules, refusal
-from nas.grafting import graft_model
-from search_spaces import Placement, SearchSpace, Site, SpaceError, load
+from nas.fit import attempt, load_modules
+from nas.grafting import check, graft_model
+from search_spaces import Placement, SearchSpace, SpaceError, load
 
 HEADER = """\
 # {label}
@@ -77,8 +76,9 @@ def apply(study: optuna.Study, trial: FrozenTrial, base: str | None, start: str 
     names = trained.names if trained is not None else {i: str(i) for i in range(facts["classes"])}
     yaml = {**yaml, "nc": len(names)} if yaml else None
     found = attempt(lambda: graph.sites(yaml), faults) if yaml else None
-    if found:
-        _check(placement, found, facts["recipe"]["train"]["imgsz"], _max_tokens(study), wire, faults)
+    if yaml and found:
+        imgsz = facts["recipe"]["train"]["imgsz"]
+        attempt(lambda: check(placement, yaml, wire, imgsz, _max_tokens(study)), faults)
     untouched = attempt(lambda: _build(yaml, names), faults) if yaml and found else None
     if untouched is not None and trained is not None:
         attempt(lambda: weights.check_same_architecture(trained, untouched), faults)
@@ -131,7 +131,7 @@ def point_name(trial: FrozenTrial, found: Rescaled) -> str:
 def card(study: optuna.Study, trial: FrozenTrial, found: Rescaled) -> dict[str, Any]:
     """All that is known, as JSON: costs of this model; the score stays with the model that it was measured on."""
     there, imgsz = export.card(study, trial), study.user_attrs["recipe"]["train"]["imgsz"]
-    moved = ("values", "map50_95_over_base", "score", "cost", "weights")
+    moved = ("values", "over_base", "score", "cost", "weights")
     model_cost, base_cost = (cost.Cost(cost.params(m), cost.gflops(m, imgsz)) for m in (found.model, found.base))
     return {
         **{k: v for k, v in there.items() if k not in moved},
@@ -156,20 +156,6 @@ def _yaml(base: str | None, trained: Any) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"backbone", "head"} <= set(found):
         raise RescaleError(f"--base {base}: a model YAML has the keys backbone and head")
     return found
-
-
-def _check(
-    placement: Placement, found: tuple[Site, ...], imgsz: int, max_tokens: int, wire: str, faults: list[str]
-) -> None:
-    """Every block at its site on the new base."""
-    for name, block in placement:
-        try:
-            modules.check_options(block.name, dict(block.options))
-            reason = refusal(block, graph.pick(found, name), imgsz, max_tokens, wire)
-        except ValueError as e:
-            reason = f"{block.label} at {name}: {e}"
-        if reason:
-            faults.append(reason)
 
 
 def _max_tokens(study: optuna.Study) -> int:

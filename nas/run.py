@@ -133,7 +133,7 @@ def introduce(setting: Any, done: int) -> list[str]:
         f"base: {c.params:,} parameters, {c.gflops:.2f} GFLOPs at {r.imgsz} px, {c.latency.ms:.1f} ms "
         f"on {c.latency.device} ({c.latency.dtype}, {c.latency.threads} threads, {c.latency.head} head)",
         f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
-        f"sampler {r.sampler}; objectives {', '.join(r.objectives)}",
+        f"sampler {r.sampler}; objectives {', '.join([setting.task.metric, *r.objectives[1:]])}",
         f"study: {setting.folder}" + (f", continued after {done} placements" if done else ""),
     ]
     return lines
@@ -149,7 +149,8 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
     if not points:
         return
     table = Table(title=f"Pareto front of {len(done)} placements, {seconds / 60:.1f} minutes", title_justify="left")
-    for column in ("trial", "mAP50-95", "vs base", "latency", "GFLOPs"):
+    of = setting.task
+    for column in ("trial", of.metric, "vs base", "latency", "GFLOPs"):
         table.add_column(column, justify="right")
     table.add_column("placement", overflow="fold")
     base = export.base_trial(study)
@@ -158,23 +159,23 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
         over = export.gain(study, t)
         gain = "-" if over is None else f"{over:+.4f}"
         latency, flops = f"x{cost['latency']['ratio']:.3f}", f"{cost['gflops']:.3f}"
-        table.add_row(str(t.number), f"{score['map50_95']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
+        table.add_row(str(t.number), f"{score['value']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
     console.print(table)
     folder = setting.folder
-    if base is not None and base.user_attrs["score"]["map50_95"] < 0.1:
+    if base is not None and base.user_attrs["score"]["value"] < of.poor(len(setting.dataset.names)):
         console.print(
-            f"warning: the base itself reaches only mAP50-95 {base.user_attrs['score']['map50_95']:.4f}; "
+            f"warning: the base itself reaches only {of.metric} {base.user_attrs['score']['value']:.4f}; "
             "what is compared here is how an untrained model starts. More --warm-epochs, or better --weights.",
             highlight=False,
             markup=False,
         )
     console.print(
-        "'vs base': mAP50-95 over the untouched base under the same batches. One seed, one short training:\n"
+        f"'vs base': {of.metric} over the untouched base under the same batches. One seed, one short training:\n"
         "differences of a few 0.001 are noise; these are candidates, no findings.\n"
         f"Each point's YAML, weights and card: {folder}/front/    picture: {folder}/pareto.html\n"
         f"Look at it:  python -m nas dashboard {folder}\n"
         f"Take one:    python -m nas export {folder} --pick knee -o mine\n"
-        "Train it:    yolo detect train model=mine/<name>.pt data=... epochs=100",
+        f"Train it:    yolo {of.name} train model=mine/<name>.pt data=... epochs=100",
         highlight=False,
         markup=False,
     )

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 import ultralytics
-from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils.torch_utils import select_device
 
-from nas import cost, data, graph, recipe, weights
+from nas import cost, data, graph, recipe, task, weights
 from nas.fit import attempt, fit, load_modules
 from search_spaces import Placement, SearchSpace, Site, load
 
@@ -28,9 +28,10 @@ class Setting:
 
     Args:
         recipe: As resolved.
+        task: The base's.
         dataset: Checked.
         space: After blocks were left out that cannot stand at a site; ``notes`` says which and why.
-        yaml: The base model's YAML as a dict, with the dataset's number of classes.
+        yaml: The base model's YAML as a dict, with the dataset's number of classes and of keypoints.
         sites: The sites of the space, by name.
         start: The trained weights that the base starts from, or None.
         fused: The base as deployed, on ``device``; latency is measured beside it.
@@ -40,12 +41,13 @@ class Setting:
     """
 
     recipe: recipe.Recipe
+    task: task.Task
     dataset: data.Dataset
     space: SearchSpace
     yaml: dict[str, Any]
     sites: dict[str, Site]
-    start: DetectionModel | None
-    fused: DetectionModel
+    start: BaseModel | None
+    fused: BaseModel
     base_cost: cost.Cost
     device: torch.device
     folder: Path
@@ -99,36 +101,33 @@ def prepare(r: recipe.Recipe) -> Setting:
     faults: list[str] = []
     load_modules(r.modules, faults)
     device = attempt(lambda: pick_device(r.train.get("device")), faults)
-    dataset = attempt(lambda: data.check(_data_path(r)), faults)
     start = attempt(lambda: _start(r), faults)
+    yaml = attempt(lambda: _yaml(r, start), faults)
+    of = attempt(lambda: task.of(yaml or {}), faults) if yaml else None
+    r = r.of_task(of.objective, of.defaults) if of else r
+    if of and of.name == "classify" and r.train.get("single_cls"):
+        faults.append("single_cls=True: with one class there is nothing to classify")
+    dataset = attempt(lambda: data.check(_data_path(r), of.name if of else _likely(r)), faults)
     names = dataset.names if dataset else {i: str(i) for i in range(80)}
-    yaml = attempt(lambda: _yaml(r, start, names), faults)
+    yaml = {**yaml, **_decided(names, dataset)} if yaml else None
     found = attempt(lambda: graph.sites(yaml), faults) if yaml else None
     space = attempt(lambda: load(r.space), faults)
     notes: list[str] = list(dataset.warnings) if dataset else []
     if found and space:
         space = fit(space, found, r.imgsz, r.wire, faults, notes)
-    base = attempt(lambda: _base(yaml, names, dataset, start), faults) if yaml and found else None
+    base = attempt(lambda: _base(yaml, names, dataset, start), faults) if yaml and found and of else None
     if faults:
         raise recipe.RecipeError("\n".join(faults))
-    assert dataset and space and yaml and found and base and device is not None
+    assert of and dataset and space and yaml and found and base and device is not None
     fused = cost.deployed(base, device)
     base_cost = cost.Cost(
         cost.params(base), cost.gflops(base, r.imgsz), cost.latency(fused, fused, r.imgsz, device, r.latency_runs)
     )
-    identity = r.identity(
-        data=dataset.digest,
-        weights=weights_digest(r),
-        space_hash=space.hash,
-        modules=[_digest(path) for path in r.modules],
-        device=cost.device_name(device),
-        torch=torch.__version__,
-        ultralytics=ultralytics.__version__,
-    )
-    where = DEMO if r.data == DEMO else dataset.path.resolve().parent.name
+    where = DEMO if r.data == DEMO else dataset.title
     name = r.name or re.sub(r"[^\w.-]", "-", f"{where}-{space.name}")[:80].lstrip("-") or "study"
     setting = Setting(
         recipe=r.model_copy(update={"name": name}),
+        task=of,
         dataset=dataset,
         space=space,
         yaml=yaml,
@@ -138,7 +137,7 @@ def prepare(r: recipe.Recipe) -> Setting:
         base_cost=base_cost,
         device=device,
         folder=Path(r.output) / name,
-        identity=identity,
+        identity=_identity(r, dataset, space, device),
         notes=tuple(notes),
     )
     assert base_cost.latency is not None
@@ -146,6 +145,18 @@ def prepare(r: recipe.Recipe) -> Setting:
     if too_much:
         raise recipe.RecipeError(f"the limits exclude the base itself: {too_much}")
     return setting
+
+
+def _identity(r: recipe.Recipe, dataset: data.Dataset, space: SearchSpace, device: torch.device) -> dict[str, Any]:
+    return r.identity(
+        data=dataset.digest,
+        weights=weights_digest(r),
+        space_hash=space.hash,
+        modules=[_digest(path) for path in r.modules],
+        device=cost.device_name(device),
+        torch=torch.__version__,
+        ultralytics=ultralytics.__version__,
+    )
 
 
 def weights_digest(r: recipe.Recipe) -> str:
@@ -183,12 +194,12 @@ def _weights_path(r: recipe.Recipe) -> str | None:
         ) from e
 
 
-def _start(r: recipe.Recipe) -> DetectionModel | None:
+def _start(r: recipe.Recipe) -> BaseModel | None:
     path = _weights_path(r)
     return weights.open_model(path) if path else None
 
 
-def _yaml(r: recipe.Recipe, start: DetectionModel | None, names: dict[int, str]) -> dict[str, Any]:
+def _yaml(r: recipe.Recipe, start: BaseModel | None) -> dict[str, Any]:
     """The base's YAML: the named one, else the one inside the weights."""
     if r.base is not None:
         try:
@@ -201,16 +212,33 @@ def _yaml(r: recipe.Recipe, start: DetectionModel | None, names: dict[int, str])
         found = yaml_model_load("yolov10n.yaml")
     if not isinstance(found, dict) or not {"backbone", "head"} <= set(found):
         raise weights.WeightError(f"base {r.base}: a model YAML has the keys backbone and head")
-    return {**found, "nc": len(names)}
+    return found
+
+
+def _decided(names: dict[int, str], dataset: data.Dataset | None) -> dict[str, Any]:
+    """What the dataset decides in a model's YAML."""
+    keypoints = dataset.keypoints if dataset else None
+    return {"nc": len(names)} | ({"kpt_shape": list(keypoints)} if keypoints else {})
+
+
+def _likely(r: recipe.Recipe) -> str:
+    """The task that a dataset is for by its looks, where the base does not say it."""
+    return "classify" if Path(r.data).is_dir() else "detect"
 
 
 def _base(
-    yaml: dict[str, Any], names: dict[int, str], dataset: data.Dataset | None, start: DetectionModel | None
-) -> DetectionModel:
+    yaml: dict[str, Any], names: dict[int, str], dataset: data.Dataset | None, start: BaseModel | None
+) -> BaseModel:
     try:
         model = weights.build(yaml, names, dataset.channels if dataset else 3)
     except (KeyError, TypeError, IndexError, AttributeError) as e:
         raise weights.WeightError(f"base: Ultralytics cannot build it: {type(e).__name__}: {e}") from e
+    keypoints = dataset.keypoints if dataset else None
+    if keypoints and (got := tuple(model.model[-1].kpt_shape)) != keypoints:
+        raise weights.WeightError(
+            f"base: its head is for {got} keypoints and values, the dataset has {keypoints}; "
+            "let the head's row in the YAML say kpt_shape"
+        )
     if start is not None:
         weights.check_same_architecture(start, model)
         weights.transfer(start, model, {i: i for i in range(len(model.model))})

@@ -107,7 +107,7 @@ def graft(
 ) -> None:
     """Insert blocks into a trained model, write it, and say what became of its tensors."""
     from nas import cost as costs
-    from nas import grafting, graph, weights
+    from nas import grafting, graph, task, weights
 
     load_files(files)
     chosen = grafting.parse(items)
@@ -132,8 +132,8 @@ def graft(
         )
     Console().print(table)
     same = "the same as before, to the bit" if wire == "residual" else "not those of before (wire plain)"
-    task = weights.guess_model_task(model.yaml)
-    print(f"{done.transfer}\npredictions: {same}\nTrain it:  yolo {task} train model={path} data=... epochs=...")
+    word = task.name_of(model.yaml)
+    print(f"{done.transfer}\npredictions: {same}\nTrain it:  yolo {word} train model={path} data=... epochs=...")
 
 
 def named(name: str) -> Any:

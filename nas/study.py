@@ -48,6 +48,7 @@ def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:
     name = setting.recipe.name
     assert name is not None
     chosen = [OBJECTIVES[o] for o in setting.recipe.objectives]
+    chosen[0] = (setting.task.metric, chosen[0][1])
     exists = name in {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
     if exists:
         study = optuna.load_study(study_name=name, storage=storage)

@@ -10,21 +10,25 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 
 from modules.attend import Attend
-from nas.validate import Validator
+from nas import task
+from nas.score import Score
+from nas.validate import VALIDATORS
 
+HASHED = ("img", "cls", "bboxes", "batch_idx", "masks", "keypoints")  # of a batch, where its task has it
+READ = ("imgsz", "cache", "single_cls", "classes", "fraction", "rect", "task")  # arguments that decide what is read
+DRAWN = ("scale", "fliplr", "flipud", "erasing", "auto_augment", "hsv_h", "hsv_s", "hsv_v")  # and how classify draws it
 QUIET = {"plots": False, "val": False, "save": False, "verbose": False, "exist_ok": True, "save_json": False}
 
 
@@ -32,40 +36,8 @@ class TrainingFailed(RuntimeError):
     """A training that gave no number; the message is the reason that the trial records."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """What a training reached, in [0, 1]; None where the model has no NMS-free head.
-
-    Args:
-        map50_95, map50: One-to-many head with NMS.
-        nms_free_map50_95, nms_free_map50: The head that needs no NMS, from the same pass.
-        split: The split that was scored.
-        images_seen: Training images, repeats counted.
-        batches_sha: Hash of all training batches, images and labels in their order.
-        seconds: Wall time by part: setup, steps, validation, rest; ``total`` their sum.
-        gamma: Mean absolute gamma of each inserted block after the training, by its row.
-    """
-
-    map50_95: float
-    map50: float
-    nms_free_map50_95: float | None
-    nms_free_map50: float | None
-    split: str
-    head: str
-    epochs: int
-    images_seen: int
-    seed: int
-    batches_sha: str
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    gamma: Mapping[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
-
-
-class Trainer(DetectionTrainer):
-    """Ultralytics' trainer for many short trainings in one process.
+class Short(BaseTrainer):
+    """What makes each of Ultralytics' trainers one for many short trainings in one process, see :data:`TRAINERS`.
 
     It trains the very model it is given, from the weights that are in it; datasets are read once a process; the
     blocks have a learning-rate factor of their own; there is one validation, at the end; nothing is saved, and
@@ -82,10 +54,10 @@ class Trainer(DetectionTrainer):
 
     def __init__(
         self,
-        model: DetectionModel,
+        model: BaseModel,
         overrides: Mapping[str, Any],
         block_lr_factor: float = 1.0,
-        check: Callable[[DetectionModel], object] | None = None,
+        check: Callable[[BaseModel], object] | None = None,
     ):
         self.block_lr_factor, self.check = block_lr_factor, check
         self.batches = hashlib.sha256()
@@ -124,19 +96,21 @@ class Trainer(DetectionTrainer):
 
     def get_dataset(self) -> dict[str, Any]:
         """Ultralytics' reading of the dataset's YAML, once a process."""
-        key = ("data", str(self.args.data), self.args.single_cls)
+        key = ("data", str(self.args.data), self.args.single_cls, self.args.task)
         if key not in self.datasets:
             self.datasets[key] = super().get_dataset()
         return dict(self.datasets[key])
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """The dataset of an earlier training with fresh transforms, where it reads the same."""
-        keys = ("imgsz", "cache", "single_cls", "classes", "fraction", "rect", "task")
-        key = (str(img_path), mode, batch, *(str(getattr(self.args, k, None)) for k in keys))
+        keys = READ + DRAWN * (self.args.task == "classify")
+        key = (str(self.args.data), str(img_path), mode, batch, *(str(getattr(self.args, k, None)) for k in keys))
         if key not in self.datasets:
             self.datasets[key] = super().build_dataset(img_path, mode, batch)
             return self.datasets[key]
         dataset = self.datasets[key]
+        if self.args.task == "classify":  # its transforms keep nothing
+            return dataset
         dataset.transforms = dataset.build_transforms(hyp=copy(self.args))
         if dataset.cache != "ram":
             dataset.buffer = []
@@ -145,8 +119,9 @@ class Trainer(DetectionTrainer):
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Hash the batch as it comes from the loader, then as Ultralytics does."""
-        for part in ("img", "cls", "bboxes", "batch_idx"):
-            self.batches.update(batch[part].numpy().tobytes())
+        for part in HASHED:
+            if part in batch:
+                self.batches.update(batch[part].numpy().tobytes())
         self.images_seen += len(batch["img"])
         return super().preprocess_batch(batch)
 
@@ -177,9 +152,10 @@ class Trainer(DetectionTrainer):
             raise TrainingFailed(f"out of memory with batch={self.asked_batch} at imgsz={self.args.imgsz}")
         super()._build_train_pipeline()
 
-    def get_validator(self) -> Validator:
-        """Our validator, quiet."""
-        return Validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
+    def get_validator(self) -> Any:
+        """Our validator of the task, quiet."""
+        validator = VALIDATORS[self.args.task]
+        return validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
 
     def validate(self) -> tuple[dict[str, Any], float]:
         """Ultralytics' validation, timed."""
@@ -210,14 +186,17 @@ class Trainer(DetectionTrainer):
         """No second validation."""
 
 
+TRAINERS = {name: type(f"Short{t.trainer.__name__}", (Short, t.trainer), {}) for name, t in task.TASKS.items()}
+
+
 def short_train(
-    model: DetectionModel,
+    model: BaseModel,
     overrides: Mapping[str, Any],
     *,
     block_lr_factor: float = 1.0,
-    check: Callable[[DetectionModel], object] | None = None,
+    check: Callable[[BaseModel], object] | None = None,
     log: Path | None = None,
-) -> tuple[DetectionModel, Score]:
+) -> tuple[BaseModel, Score]:
     """Train ``model`` as ``overrides`` say and score the result once on the val split.
 
     Returns:
@@ -230,7 +209,7 @@ def short_train(
     state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     with _into(log):
         try:
-            trainer = Trainer(model, overrides, block_lr_factor, check)
+            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, block_lr_factor, check)
             trainer.train()
         except TrainingFailed:
             raise
@@ -244,30 +223,32 @@ def short_train(
     return trained, _score(trainer, time.perf_counter() - start)
 
 
-def _score(trainer: Trainer, total: float) -> Score:
-    box, nms_free = trainer.validator.metrics.box, trainer.validator.nms_free.box  # trainer.metrics has them rounded
-    has_nms_free = trainer.validator.one2one_head is not None
-    if not math.isfinite(box.map):
-        raise TrainingFailed(f"validation gave no finite mAP: {box.map}")
-    end2end = trainer.args.nms is False
-    seconds = {**trainer.clock, "rest": total - sum(trainer.clock.values()), "total": total}
+def _score(trainer: Any, total: float) -> Score:
+    of, validator = task.TASKS[trainer.args.task], trainer.validator
+    value, second = of.figures(validator.metrics)  # trainer.metrics has them rounded
+    if not math.isfinite(value):
+        raise TrainingFailed(f"validation gave no finite {of.metric}: {value}")
+    free = getattr(validator, "nms_free", None)
+    nms_free = of.figures(free) if free is not None else (None, None)
     return Score(
-        map50_95=float(box.map),
-        map50=float(box.map50),
-        nms_free_map50_95=float(nms_free.map) if has_nms_free else None,
-        nms_free_map50=float(nms_free.map50) if has_nms_free else None,
+        metric=of.metric,
+        value=value,
+        second_metric=of.second,
+        second=second,
+        nms_free=nms_free[0],
+        nms_free_second=nms_free[1],
         split=str(trainer.args.split),
-        head="one2one" if end2end else "one2many",
+        head=task.ONE2MANY if task.has_two_heads(trainer.ema.ema) else task.SINGLE,
         epochs=trainer.epoch + 1,
         images_seen=trainer.images_seen,
         seed=int(trainer.args.seed),
         batches_sha=trainer.batches.hexdigest()[:16],
-        seconds=seconds,
+        seconds={**trainer.clock, "rest": total - sum(trainer.clock.values()), "total": total},
         gamma=gammas(trainer.ema.ema),
     )
 
 
-def gammas(model: DetectionModel) -> dict[str, float]:
+def gammas(model: BaseModel) -> dict[str, float]:
     """Mean absolute gamma of each inserted block, by its row: how far it has left the identity."""
     blocks = {str(m.i): m.gamma for m in model.model if isinstance(m, Attend)}
     return {row: float(gamma.detach().abs().mean()) for row, gamma in blocks.items() if gamma is not None}

@@ -195,12 +195,12 @@ def known_data(yolo: Any, call: Call) -> str:
     return found
 
 
-def check_data(path: Any, task: str) -> None:
-    """Check what can be checked before the training starts; Ultralytics checks the rest as it starts."""
-    from nas import data
+def check_data(path: Any, name: str) -> None:
+    """Check a dataset for a task before the training starts; of other tasks Ultralytics checks it as it starts."""
+    from nas import data, task
 
-    if task == "detect":
-        data.check(path)
+    if name in task.TASKS:
+        data.check(path, name)
 
 
 def warn_of_moved_rows(yolo: Any, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Goes in: a model and batches. Comes out: Ultralytics' figures for both heads of YOLOv10, from one forward pass."""
+"""Goes in: a model and batches. Comes out: Ultralytics' figures of its task, for both heads from one forward pass."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.utils.metrics import DetMetrics
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.engine.validator import BaseValidator
+from ultralytics.utils.torch_utils import autocast, unwrap_model
+
+from nas.task import TASKS, has_two_heads
 
 
-class Validator(DetectionValidator):
-    """Ultralytics' validator that also scores the NMS-free head from the same forward pass."""
+class BothHeads(BaseValidator):
+    """What makes Ultralytics' validators also score the NMS-free head (YOLOv10, YOLO26), see :data:`VALIDATORS`.
+
+    The one-to-one predictions of the same forward pass are decoded by the head itself and go the way that
+    Ultralytics' validation with `nms=False` goes, into metrics of their own: :attr:`nms_free`, None with one head.
+    """
 
     seen: int
-    metrics: DetMetrics
+    metrics: Any
+    end2end: bool
+    nms_free: Any = None
 
     def init_metrics(self, model: nn.Module) -> None:
         """Add a second set of metrics for the one-to-one head."""
         super().init_metrics(model)
-        head = unwrap_model(model).model[-1]
-        self.one2one_head = head if getattr(head, "one2one_cv2", None) is not None and not self.end2end else None
-        self.nms_free = DetMetrics(names=model.names)
+        two = has_two_heads(unwrap_model(model)) and not self.end2end
+        self.one2one_head = unwrap_model(model).model[-1] if two else None
+        self.nms_free = type(self.metrics)(names=model.names) if two else None
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
         """NMS on the one-to-many predictions; the one-to-one predictions are kept for :meth:`update_metrics`."""
         if self.one2one_head is not None:
-            self.one2one_preds = _nms_free(self.one2one_head, preds[1]["one2one"], self.args.conf, self.args.max_det)
+            half = self.training and self.args.quantize == 16
+            with autocast(half, device=self.device.type):  # as the forward pass
+                found = _decode(self.one2one_head, preds[1]["one2one"])
+            with_masks = isinstance(preds[0], tuple)  # (predictions, mask prototypes)
+            self.end2end = True
+            self.one2one_preds = super().postprocess(((found, *preds[0][1:]) if with_masks else found, preds[1]))
+            self.end2end = False
         return super().postprocess(preds)
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
@@ -47,13 +60,17 @@ class Validator(DetectionValidator):
         return super().get_stats()
 
 
-def _nms_free(head: Any, raw: dict[str, Any], conf: float, max_det: int) -> list[dict[str, torch.Tensor]]:
-    """Decode the one-to-one predictions as the deployed model does: top-k, no NMS."""
+VALIDATORS = {
+    name: t.validator if name == "classify" else type(f"Short{t.validator.__name__}", (BothHeads, t.validator), {})
+    for name, t in TASKS.items()
+}
+
+
+def _decode(head: Any, raw: dict[str, Any]) -> torch.Tensor:
+    """Predictions [B, most detections, 6 + extra] as the deployed model gives them: top-k, no NMS."""
     chosen = head.end2end
     head.end2end = True
     try:
-        found = head.postprocess(head._inference(raw).permute(0, 2, 1))
+        return head.postprocess(head._inference(raw).permute(0, 2, 1))
     finally:
         head.end2end = chosen
-    kept = [x[x[:, 4] > conf][:max_det] for x in found]
-    return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in kept]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import ultralytics
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel
 
 from nas import train, weights
 from nas.demo import cache_folder
@@ -28,7 +28,7 @@ class WarmBase:
         transfer: What became of the starting weights, in words.
     """
 
-    model: DetectionModel
+    model: BaseModel
     cached: bool
     transfer: str
 
@@ -77,7 +77,7 @@ def overrides_of(setting: Setting, epochs: int) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, setting: Setting) -> DetectionModel:
+def _read(path: Path, setting: Setting) -> BaseModel:
     """The cached weights in a freshly built model, so that a new and a cached base are the same to the bit."""
     model = weights.build(setting.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed)
     if setting.start is not None:  # gives the class branch the width of the starting weights

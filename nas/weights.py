@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.nn.modules import Classify, Conv
+from ultralytics.nn.modules import Classify, Conv, Pose
 from ultralytics.nn.tasks import (
     BaseModel,
     ClassificationModel,
@@ -152,10 +152,11 @@ def account(base: BaseModel, model: BaseModel, moved: Mapping[int, int]) -> Tran
     """Compare every tensor of ``base`` with the one at its new place in ``model``, bit by bit.
 
     Raises:
-        WeightError: Any difference that other classes do not explain.
+        WeightError: Any difference that other classes or keypoints do not explain.
     """
     want, have = base.state_dict(), model.state_dict()
-    outputs, reason = class_outputs(base), _other_classes(base, model)
+    explained = dict.fromkeys(class_outputs(base), _other_classes(base, model))
+    explained |= dict.fromkeys(keypoint_outputs(base), _other_keypoints(base, model))
     left_out: dict[str, str] = {}
     places, loaded = set(), 0
     for name, tensor in want.items():
@@ -166,8 +167,8 @@ def account(base: BaseModel, model: BaseModel, moved: Mapping[int, int]) -> Tran
         same_shape = have[place].shape == tensor.shape
         if same_shape and torch.equal(have[place].cpu().float(), tensor.cpu().float()):
             loaded += 1
-        elif name in outputs and reason:
-            left_out[name] = reason
+        elif explained.get(name):
+            left_out[name] = explained[name]
         elif not same_shape:
             raise WeightError(
                 f"tensor {name}: the base has shape {tuple(tensor.shape)}, the model {tuple(have[place].shape)} "
@@ -197,6 +198,20 @@ def class_outputs(model: BaseModel) -> set[str]:
     if isinstance(head, Classify):
         found |= {f"model.{last}.linear.{p}" for p in ("weight", "bias")}
     return found
+
+
+def keypoint_outputs(model: BaseModel) -> set[str]:
+    """Names of the tensors whose size may follow the number of keypoints: a pose head's keypoint branches."""
+    if not isinstance(model.model[-1], Pose):
+        return set()
+    starts = tuple(f"model.{len(model.model) - 1}.{branch}" for branch in ("cv4", "one2one_cv4"))
+    return {name for name in model.state_dict() if name.startswith(starts)}
+
+
+def _other_keypoints(base: BaseModel, model: BaseModel) -> str:
+    """Why keypoint outputs may differ, or nothing."""
+    ours, theirs = (list(getattr(m.model[-1], "kpt_shape", ())) for m in (base, model))
+    return f"keypoint outputs: the base has {ours}, the model {theirs}" if ours != theirs else ""
 
 
 def _other_classes(base: BaseModel, model: BaseModel) -> str:

@@ -79,8 +79,9 @@ def ours(yaml: Any, names: dict[int, str], base: Any, placement: Placement, budg
 def train_defaults() -> dict[str, Any]:
     """The recipe's training arguments."""
     from nas.recipe import TRAIN_DEFAULTS
+    from nas.task import TASKS
 
-    return dict(TRAIN_DEFAULTS)
+    return {**TASKS["detect"].defaults, **TRAIN_DEFAULTS}
 
 
 def _closed(clock: dict[str, float], total: float) -> dict[str, float]:

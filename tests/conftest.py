@@ -198,6 +198,22 @@ def own_data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The tiny dataset of a task, 16 + 8 pictures, made once; read only."""
+    from task_data import make_data
+
+    root = tmp_path_factory.mktemp("tasks")
+
+    def of(task: str) -> Path:
+        folder = root / task
+        if not folder.exists():
+            return make_data(folder, task, train=16, val=8)
+        return folder if task == "classify" else folder / "data.yaml"
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YAML of a YOLOv10 in the small: two levels, 17 rows, both heads."""
     file = tmp_path_factory.mktemp("base") / "tiny.yaml"

@@ -246,9 +246,9 @@ def test_a_placement_on_another_base(given: str, placed, cli, tmp_path: Path, wi
     card, text = json.loads(file.with_suffix(".json").read_text()), file.with_suffix(".md").read_text()
     assert card["cost"]["params"] == sum(p.numel() for p in built.parameters())
     assert card["cost"]["gflops"] > card["base"]["cost"]["gflops"] > card["searched_on"]["cost"]["gflops"]
-    assert card["score"] is None and "map50_95_over_base" not in card and "values" not in card
+    assert card["score"] is None and "over_base" not in card and "values" not in card
     assert card["searched_on"]["base"] == "tiny" and card["searched_on"]["score"]["split"] == "val"
-    assert "no mAP of this model is known" in text and "model-index" not in text
+    assert "no mAP50-95 of this model is known" in text and "model-index" not in text
     assert file.with_suffix(".pt").is_file() is ("weights" in given)
     if "weights" in given:
         one, _ = load_checkpoint(start)
@@ -316,10 +316,10 @@ def test_the_card_says_what_was_measured_and_how(searched: Searched, cli, tmp_pa
         "agpl-3.0", "ultralytics", "object-detection",
     )  # fmt: skip
     (result,) = front["model-index"][0]["results"]
-    assert result["metrics"][0]["value"] == pytest.approx(score["map50_95"], abs=1e-5)
+    assert result["metrics"][0]["value"] == pytest.approx(score["value"], abs=1e-5)
     latency = trial.user_attrs["cost"]["latency"]
     for part in (
-        f"{score['map50_95']:.4f}", "NMS-free head", "val split", "64 px", "1 epoch from", "seed 0",
+        f"{score['value']:.4f}", "NMS-free head", "val split", "64 px", "1 epoch from", "seed 0",
         f"{trial.user_attrs['cost']['params']:,}", "GFLOPs: thop", f"{latency['ratio']:.3f}", "IQR", "float32",
         "1 thread,", searched.study.user_attrs["identity"]["data"], "AGPL-3.0-or-later", "yolo detect train model=",
     ):  # fmt: skip

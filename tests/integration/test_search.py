@@ -52,7 +52,7 @@ def test_values_are_the_score_and_the_costs(searched: Searched) -> None:
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
     for t in study.trials:
         score, cost = t.user_attrs["score"], t.user_attrs["cost"]
-        assert t.values == [score["map50_95"], cost["latency"]["ratio"], cost["gflops"]]
+        assert t.values == [score["value"], cost["latency"]["ratio"], cost["gflops"]]
         assert (score["head"], score["split"], score["epochs"], score["images_seen"]) == (
             "one2many",
             "val",

@@ -14,7 +14,7 @@ def test_a_good_dataset_is_counted(tiny_data: Path) -> None:
     found = data.check(tiny_data)
     assert found.names == {0: "red", 1: "green"}
     assert found.images == {"train": 8, "val": 4}
-    assert found.boxes == {"train": 16, "val": 8}
+    assert found.labels == {"train": 16, "val": 8}
     assert found.channels == 3
     assert found.warnings == ()
 
@@ -34,7 +34,7 @@ def test_digest_depends_on_names_and_labels_and_not_on_where_it_lies(tmp_path: P
 def test_an_unusable_label_file_is_told_and_not_counted(own_data: Path) -> None:
     (own_data.parent / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 hello 0.1\n")
     found = data.check(own_data)
-    assert found.boxes["train"] == 6
+    assert found.labels["train"] == 6
     (warning,) = found.warnings
     assert "1 of 4 images have unusable labels" in warning
     assert "1.txt" in warning
@@ -57,7 +57,7 @@ def test_an_unusable_label_file_is_told_and_not_counted(own_data: Path) -> None:
 def test_rows_of_a_label_file(own_data: Path, line: str, good: bool) -> None:
     (own_data.parent / "labels" / "train" / "0.txt").write_text(line + "\n")
     found = data.check(own_data)
-    assert found.boxes["train"] == (7 if good else 6)
+    assert found.labels["train"] == (7 if good else 6)
     assert bool(found.warnings) is not good
 
 

@@ -34,7 +34,7 @@ def test_all_faults_are_told_at_once_one_a_line() -> None:
     for part in (
         "trials: ",
         "sampler: ",
-        "unknown objective 'latncy'; allowed: map, latency, gflops; did you mean 'latency'?",
+        "unknown objective 'latncy'; allowed: map, accuracy, latency, gflops; did you mean 'latency'?",
         "epoch: no such field; did you mean 'epochs'?",
         "got 'a/b'",
         "imgsz=100: expected one whole number, a multiple of 32 (for instance 96)",
@@ -56,6 +56,8 @@ def test_all_faults_are_told_at_once_one_a_line() -> None:
         (("map",), False),
         (("latency", "map"), False),
         (("map", "map"), False),
+        (("accuracy", "latency"), True),
+        (("map", "accuracy"), False),
         ((), False),
     ],
 )

@@ -50,7 +50,7 @@ def test_both_heads_score_as_ultralytics_scores_them(coco_weights: Path, few: Pa
         found[nms] = validator(model=copy.deepcopy(ema))
     assert found[None]["metrics/mAP50-95(B)"] > 0.1, "a score of nothing proves nothing"
     assert found[None]["metrics/mAP50-95(B)"] != found[False]["metrics/mAP50-95(B)"]
-    assert score.map50_95 == pytest.approx(found[None]["metrics/mAP50-95(B)"], abs=1e-6)
-    assert score.map50 == pytest.approx(found[None]["metrics/mAP50(B)"], abs=1e-6)
-    assert score.nms_free_map50_95 == pytest.approx(found[False]["metrics/mAP50-95(B)"], abs=1e-6)
-    assert score.nms_free_map50 == pytest.approx(found[False]["metrics/mAP50(B)"], abs=1e-6)
+    assert score.value == pytest.approx(found[None]["metrics/mAP50-95(B)"], abs=1e-6)
+    assert score.second == pytest.approx(found[None]["metrics/mAP50(B)"], abs=1e-6)
+    assert score.nms_free == pytest.approx(found[False]["metrics/mAP50-95(B)"], abs=1e-6)
+    assert score.nms_free_second == pytest.approx(found[False]["metrics/mAP50(B)"], abs=1e-6)

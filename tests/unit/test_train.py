@@ -14,10 +14,10 @@ from nas import train
 BOTH = {"neck.p3": "sk", "backbone.p4": "cot"}
 
 
-def trained(base: Path, data: Path, folder: Path, factor: float, blocks: dict[str, str], **args: Any) -> train.Trainer:
+def trained(base: Path, data: Path, folder: Path, factor: float, blocks: dict[str, str], **args: Any) -> Any:
     """A trainer after its training."""
     overrides = {**ARGS, **args, "data": str(data), "project": str(folder)}
-    trainer = train.Trainer(build(base, blocks), overrides, factor)
+    trainer = train.TRAINERS["detect"](build(base, blocks), overrides, factor)
     trainer.train()
     return trainer
 
@@ -73,8 +73,9 @@ def test_score_says_what_was_done(tiny_base: Path, tiny_data: Path, tmp_path: Pa
         3,
         16,
     )
-    assert 0 <= score.map50_95 <= score.map50 <= 1
-    assert 0 <= score.nms_free_map50_95 <= score.nms_free_map50 <= 1
+    assert (score.metric, score.second_metric) == ("mAP50-95", "mAP50")
+    assert 0 <= score.value <= score.second <= 1
+    assert 0 <= score.nms_free <= score.nms_free_second <= 1
     parts = [v for k, v in score.seconds.items() if k != "total"]
     assert sum(parts) == pytest.approx(score.seconds["total"])
     assert all(v >= 0 for v in parts)
@@ -85,8 +86,9 @@ def test_a_model_without_a_free_head_has_no_score_of_it(tmp_path: Path, tiny_bas
     v8 = tmp_path / "tiny8.yaml"
     v8.write_text(tiny_base.read_text().replace("v10Detect", "Detect"))
     _, score = short(build(v8), tiny_data, tmp_path)
-    assert score.nms_free_map50_95 is None
-    assert score.nms_free_map50 is None
+    assert score.nms_free is None
+    assert score.nms_free_second is None
+    assert score.head == "single"
 
 
 def test_nothing_but_the_arguments_is_left_on_disk(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""What a training reached: the task's figures, on which split and head, after how much training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a training reached, in [0, 1].
+
+    Args:
+        metric: What ``value`` is, such as mAP50-95 or top-1 accuracy; ``second_metric`` what ``second`` is.
+        value, second: Of the one-to-many head with NMS where the model has two heads.
+        nms_free, nms_free_second: The same of the head that needs no NMS, from the same pass; None without one.
+        split: The split that was scored.
+        head: ``one2many``, or ``single`` where the model has one head.
+        images_seen: Training images, repeats counted.
+        batches_sha: Hash of all training batches, images and labels in their order.
+        seconds: Wall time by part: setup, steps, validation, rest; ``total`` their sum.
+        gamma: Mean absolute gamma of each inserted block after the training, by its row.
+    """
+
+    metric: str
+    value: float
+    second_metric: str
+    second: float
+    nms_free: float | None
+    nms_free_second: float | None
+    split: str
+    head: str
+    epochs: int
+    images_seen: int
+    seed: int
+    batches_sha: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    gamma: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
