@@ -19,6 +19,7 @@ from modules.registry import (
 if TYPE_CHECKING:
     from modules.attend import Attend
 
+__distribution__ = "yolo-attention-nas"
 __all__ = [
     "Attend",
     "Spec",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nas.grafting import graft
 
 __version__ = "0.1.0"
+__distribution__ = "yolo-attention-nas"
 __all__ = ["Point", "Study", "check", "graft", "load", "register", "search"]
 
 LAZY = dict.fromkeys(("Point", "Study", "check", "load", "search"), "nas.api") | {"graft": "nas.grafting"}

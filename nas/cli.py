@@ -188,6 +188,19 @@ def train(args: Args = None, modules: Modules = None) -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Check this environment, with a sentence on how to mend what is wrong; exit status 1 where something is.
+
+    Example: `python -m nas doctor`
+    """
+    from rich.console import Console
+
+    from nas import doctor
+
+    raise typer.Exit(doctor.show(doctor.checks(), Console()))
+
+
+@app.command()
 def spaces(name: Annotated[str | None, typer.Argument(help="A space's name or file.")] = None) -> None:
     """List the search spaces, or show one: its sites and the blocks that may stand there.
 

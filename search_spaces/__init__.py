@@ -3,4 +3,5 @@
 from search_spaces.placement import Block, Placement
 from search_spaces.space import SearchSpace, Site, SpaceError, load, sample, shipped
 
+__distribution__ = "yolo-attention-nas"
 __all__ = ["Block", "Placement", "SearchSpace", "Site", "SpaceError", "load", "sample", "shipped"]

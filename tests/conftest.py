@@ -35,6 +35,7 @@ if str(REPO) not in sys.path:
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import yaml  # noqa: E402
+from environment import Environment, make_environment  # noqa: E402
 
 BLOCKS = ("cot", "eca", "mhsa", "mobilevit", "parnet", "s2", "shuffle", "simam", "sk", "triplet")
 
@@ -167,6 +168,18 @@ def make_dataset(root: Path, train: int = 8, val: int = 4, size: int = 64) -> Pa
     file = root / "data.yaml"
     file.write_text("train: images/train\nval: images/val\nnames:\n  0: red\n  1: green\n")
     return file
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with the project's wheel; read only."""
+    return make_environment(tmp_path_factory.mktemp("wheel") / "venv", str(REPO))
+
+
+@pytest.fixture(scope="session")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with the project as an editable install; read only."""
+    return make_environment(tmp_path_factory.mktemp("editable") / "venv", "--editable", str(REPO))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
 ORDER = """
-    errors plugin __init__
+    errors plugin __init__ doctor
     onefile
     front shapes graph fit demo recipe storage dataset labels cost weights folders data task validate score train
     sampler setting warm catalogue pages model_card export grafting bundle rescale report dashboard display objective
