@@ -107,7 +107,8 @@ def pooling(n: int, size: int, x: Tensor) -> Tensor:
     """Rows of adaptive average pooling, [size, n] in x's dtype: row i is the mean of floor(i n / size) up to
     ceil((i + 1) n / size). With size > n it repeats cells, as adaptive pooling does."""
     i = torch.arange(size, device=x.device)
-    start, stop = (i * n).div(size, rounding_mode="floor"), -((-(i + 1) * n).div(size, rounding_mode="floor"))
+    start = (i * n).div(size, rounding_mode="floor")
+    stop = (i * n + n + size - 1).div(size, rounding_mode="floor")  # OpenVINO rounds a negative quotient towards 0
     cells = torch.arange(n, device=x.device)
     inside = (cells >= start[:, None]) & (cells < stop[:, None])
     return (inside.to(wide(x.dtype)) / (stop - start)[:, None]).to(x.dtype)

@@ -38,6 +38,7 @@ Storage = Annotated[
     str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")
 ]
 Output = Annotated[str, typer.Option(metavar="DIR", help="Folder that holds the studies.")]
+BACKENDS = "torch (default) | onnxruntime | openvino | tensorrt"
 
 
 @app.command()
@@ -88,6 +89,9 @@ def search(
     max_gflops: Annotated[float | None, typer.Option(help="Train nothing above it.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Train nothing slower (on this device).")] = None,
     max_params: Annotated[int | None, typer.Option(help="Train nothing larger.")] = None,
+    latency_backend: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"What runs the model when it is timed: {BACKENDS}.")
+    ] = None,
     modules: Modules = None,
     storage: Storage = None,
     output: Annotated[
@@ -173,6 +177,34 @@ def export(
     export_command.point(study, pick, to, base, weights, bundle, storage, output)
 
 
+@app.command()
+def deploy(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="A trained detector.")],
+    data: Annotated[Path, typer.Option(metavar="YAML", help="Dataset whose val split gives mAP and pictures.")],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="NAME", help="onnx, torchscript, openvino, engine; repeatable."),
+    ] = None,
+    imgsz: Annotated[int, typer.Option(help="Side of the square image in pixels.")] = 640,
+    half: Annotated[bool, typer.Option("--half", help="Half precision, where format and device have it.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Files that take images of any size.")] = False,
+    base: Annotated[Path | None, typer.Option(metavar="PT", help="Latency also as a ratio to this model's.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", "-o", metavar="DIR", help="Default: beside the model.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, 0, ...")] = "",
+    runs: Annotated[int, typer.Option(help="Interleaved pairs of a latency.")] = 30,
+    images: Annotated[int, typer.Option(help="Pictures that detections are compared on.")] = 20,
+    modules: Modules = None,
+) -> None:
+    """Export a detector by Ultralytics' exporter; accuracy, latency and agreement with torch of those very files.
+
+    Example: `python -m nas deploy mine.pt --format onnx --format openvino --data my.yaml --base yolov10n.pt`
+    """
+    from nas import deploy_report
+
+    flags = {k: v for k, v in locals().items() if k != "deploy_report"}
+    deploy_report.command(**flags | {"formats": tuple(formats or ()), "modules": modules or []})
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def train(args: Args = None, modules: Modules = None) -> None:
     """Train with Ultralytics exactly as `yolo train` does, with our blocks known to it.
@@ -229,6 +261,7 @@ def cost(
     imgsz: Annotated[int, typer.Option(help="Side of the square image in pixels.")] = 640,
     device: Annotated[str, typer.Option(help="cpu, 0, ...")] = "",
     runs: Annotated[int, typer.Option(min=3, help="Interleaved pairs.")] = 30,
+    latency_backend: Annotated[str, typer.Option(metavar="NAME", help=f"What runs the model: {BACKENDS}.")] = "torch",
     modules: Modules = None,
 ) -> None:
     """Parameters, GFLOPs and latency of a placement beside the base.
@@ -237,7 +270,7 @@ def cost(
     """
     from nas import show
 
-    show.cost(sites or [], base, imgsz, device, runs, modules or [])
+    show.cost(sites or [], base, imgsz, device, runs, modules or [], latency_backend)
 
 
 @modules_app.callback(invoke_without_command=True)

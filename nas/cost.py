@@ -6,6 +6,7 @@ import copy
 import functools
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ class Latency:
         base_ms: Median of the base in the same interleaved run.
         ratio: Median over the pairs of model / base; what candidates are compared by.
         runs: Number of pairs.
+        dtype: What the runtime computes in.
+        backend: The runtime: torch, or that of an exported file (see :mod:`nas.deploy`). Studies from before it was
+            recorded were measured in torch.
     """
 
     ms: float
@@ -41,6 +45,30 @@ class Latency:
     imgsz: int
     batch: int
     head: str
+    backend: str = "torch"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A deployed model as something to call and to time.
+
+    Args:
+        forward: Image [1, channels, side, side] in [0, 1], of ``image_dtype`` and on ``device`` -> outputs.
+        dtype: What the runtime computes in.
+        head: ``one2one`` (no NMS) where the model has two, else ``single``.
+    """
+
+    forward: Callable[[torch.Tensor], Any]
+    backend: str
+    device: torch.device
+    dtype: str
+    head: str
+    channels: int = 3
+    image_dtype: torch.dtype = torch.float32
+
+    def __call__(self, image: torch.Tensor) -> Any:
+        """One forward pass."""
+        return self.forward(image.to(self.device, self.image_dtype))
 
 
 @dataclass(frozen=True)
@@ -71,7 +99,7 @@ def gflops(model: nn.Module, imgsz: int) -> float:
     of the area, so it is not used; the convention is the same (8.8 for YOLOv10n at 640).
     """
     probe = copy.deepcopy(model).float().cpu().eval()
-    image = torch.zeros(1, _channels(model), imgsz, imgsz)
+    image = torch.zeros(1, channels(model), imgsz, imgsz)
     macs, _ = thop.profile(probe, inputs=(image,), custom_ops=counters(), verbose=False)
     return 2 * float(macs) / 1e9
 
@@ -96,44 +124,51 @@ def params(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def deployed(model: DetectionModel, device: torch.device) -> DetectionModel:
-    """A fused copy in evaluation mode on ``device``: the NMS-free head where there is one, fp16 on CUDA."""
+def deployed(model: DetectionModel, device: torch.device, half: bool | None = None) -> DetectionModel:
+    """A fused copy in evaluation mode on ``device``: the NMS-free head where there is one; by default fp16 on CUDA."""
     ready = copy.deepcopy(model).float().to(device).eval()  # there before fuse(): what folds may depend on the device
-    if getattr(ready.model[-1], "one2one_cv2", None) is not None:
+    if nms_free(ready):
         ready.end2end = True
     ready = ready.fuse(verbose=False)
     for p in ready.parameters():
         p.requires_grad_(False)
-    return ready.half().to(memory_format=torch.channels_last) if device.type == "cuda" else ready
+    if half if half is not None else device.type == "cuda":
+        ready = ready.half()
+    return ready.to(memory_format=torch.channels_last) if device.type == "cuda" else ready
+
+
+def nms_free(model: DetectionModel) -> bool:
+    """Whether the model has a head that needs no NMS."""
+    return getattr(model.model[-1], "one2one_cv2", None) is not None
+
+
+def torch_runner(model: DetectionModel, device: torch.device, half: bool | None = None) -> Runner:
+    """The model :func:`deployed` in torch."""
+    fused = deployed(model, device, half)
+    dtype = next(fused.parameters()).dtype
+    head = "one2one" if getattr(fused, "end2end", False) else "single"
+    return Runner(fused, "torch", device, str(dtype).removeprefix("torch."), head, channels(fused), dtype)
 
 
 @torch.inference_mode()
-def latency(
-    model: DetectionModel,
-    base: DetectionModel,
-    imgsz: int,
-    device: torch.device,
-    runs: int = 30,
-    warmup: int = 3,
-) -> Latency:
-    """Time ``model`` and ``base`` (both :func:`deployed`) in turn on the same image, ``runs`` pairs after a warm-up.
+def latency(model: Runner, base: Runner, imgsz: int, runs: int = 30, warmup: int = 3) -> Latency:
+    """Time ``model`` and ``base`` in turn on the same image, ``runs`` pairs after a warm-up.
 
     Raises:
         ValueError: ``runs`` or ``warmup`` out of range.
     """
     if runs < 3 or warmup < 1:
         raise ValueError(f"latency needs at least 3 runs after 1 warm-up, got runs={runs}, warmup={warmup}")
-    p = next(model.parameters())
-    image = torch.rand(1, _channels(model), imgsz, imgsz, generator=torch.Generator().manual_seed(0))
-    image = image.to(device, p.dtype)
+    image = torch.rand(1, model.channels, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
+    image = image.to(model.device, model.image_dtype)
     for _ in range(warmup):
-        model(image), base(image)
+        model.forward(image), base.forward(image)
     ours: list[float] = []
     theirs: list[float] = []
     for i in range(runs):
         pair = [(model, ours), (base, theirs)]
-        for net, times in pair if i % 2 else reversed(pair):
-            times.append(_once(net, image, device))
+        for runner, times in pair if i % 2 else reversed(pair):
+            times.append(_once(runner, image))
     quarter = statistics.quantiles(ours, n=4)
     return Latency(
         ms=statistics.median(ours),
@@ -141,12 +176,13 @@ def latency(
         base_ms=statistics.median(theirs),
         ratio=statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
         runs=runs,
-        device=device_name(device),
-        dtype=str(p.dtype).removeprefix("torch."),
+        device=device_name(model.device),
+        dtype=model.dtype,
         threads=torch.get_num_threads(),
         imgsz=imgsz,
         batch=1,
-        head="one2one" if getattr(model, "end2end", False) else "single",
+        head=model.head,
+        backend=model.backend,
     )
 
 
@@ -155,16 +191,17 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _once(net: nn.Module, image: torch.Tensor, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _once(runner: Runner, image: torch.Tensor) -> float:
+    if runner.device.type == "cuda":
+        torch.cuda.synchronize(runner.device)
     start = time.perf_counter()
-    net(image)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    runner.forward(image)
+    if runner.device.type == "cuda":
+        torch.cuda.synchronize(runner.device)
     return 1e3 * (time.perf_counter() - start)
 
 
-def _channels(model: nn.Module) -> int:
+def channels(model: nn.Module) -> int:
+    """Channels of the image."""
     yaml = getattr(model, "yaml", None) or {}
     return int(yaml.get("channels", 3))

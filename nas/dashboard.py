@@ -107,7 +107,8 @@ def study_note(study: optuna.Study, on_front: list[FrozenTrial]) -> str:
     lines = [
         f"# {escape(study.study_name)}",
         f"{len(export.finished(study))} placements trained on `{recipe['data']}`, {recipe['epochs']} epochs each from "
-        f"the same warm base, seed {recipe['seed']}. {metric[0].upper()}{metric[1:]}{of_head} on the val split.",
+        f"the same warm base, seed {recipe['seed']}. {metric[0].upper()}{metric[1:]}{of_head} on the val split; "
+        f"latency was measured in {recipe['latency_backend']}.",
         "",
         "One short training with one seed says who is worth a longer one. It proves no difference.",
         "",

@@ -8,7 +8,7 @@ from pathlib import Path
 from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset
 
 from nas.dataset import SPLITS, DataError, Dataset
-from nas.weights import quiet
+from nas.quiet import quiet
 
 LAYOUT = "expected a folder with train/ and val/, in each one folder of images a class"
 VAL = ("val", "validation", "valid", "test")  # what Ultralytics validates on, the first that is there

@@ -16,7 +16,7 @@ import torch
 import ultralytics
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import __version__, cost, dashboard, export, graph, report, train, weights
+from nas import __version__, cost, dashboard, deploy, export, graph, report, train, weights
 from nas.sampler import Exhausted
 from nas.setting import Setting
 from nas.warm import WarmBase, overrides_of
@@ -111,9 +111,9 @@ def values(objectives: tuple[str, ...], found: cost.Cost, score: train.Score) ->
 
 def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
     """Parameters as built, GFLOPs as the sum of base and blocks, latency measured beside the base."""
-    fused = cost.deployed(model, setting.device)
-    runs = setting.recipe.latency_runs
-    measured = cost.latency(fused, setting.fused, setting.recipe.imgsz, setting.device, runs)
+    r = setting.recipe
+    fused = deploy.runner(model, r.latency_backend, r.imgsz, setting.device)
+    measured = cost.latency(fused, setting.fused, r.imgsz, r.latency_runs)
     if not len(placement):
         measured = replace(measured, ratio=1.0)  # the base over itself: by definition, what is measured is noise
     return cost.Cost(cost.params(model), setting.predict(placement)[1], measured)

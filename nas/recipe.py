@@ -58,7 +58,7 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
     "profile": "",
 }
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")  # Ultralytics'
-NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules")
+NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend")
 
 
 class RecipeError(InputError):
@@ -87,6 +87,9 @@ class Recipe(BaseModel):
     epochs: int = Field(3, ge=1, description="Epochs of every trial.")
     block_lr_factor: float = Field(20.0, gt=0, description="Learning rate of blocks and gamma over the base's.")
     latency_runs: int = Field(30, ge=3, description="Interleaved pairs of a latency measurement.")
+    latency_backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] = Field(
+        "torch", description="What runs the model when its latency is measured: torch, or the exported file's runtime."
+    )
     max_gflops: float | None = Field(None, gt=0)
     max_latency_ms: float | None = Field(None, gt=0)
     max_params: int | None = Field(None, gt=0)
@@ -139,9 +142,18 @@ class Recipe(BaseModel):
             update={"objectives": (objective, *self.objectives[1:]), "train": {**defaults, **self.train}}
         )
 
+    def metrics(self) -> list[tuple[str, str]]:
+        """The objectives' names in the study, with the runtime where it is not torch, and their directions."""
+        names = {name: found for name, found in OBJECTIVES.items() if name in self.objectives}
+        if self.latency_backend != "torch" and "latency" in names:
+            names["latency"] = (f"{self.latency_backend} {OBJECTIVES['latency'][0]}", OBJECTIVES["latency"][1])
+        return [names[name] for name in self.objectives]
+
     def identity(self, **found: Any) -> dict[str, Any]:
         """All that decides a trial's result: this recipe, and what was ``found`` (digests, device, versions)."""
         kept = {k: v for k, v in self.model_dump(mode="json").items() if k not in NOT_IDENTITY}
+        if self.latency_backend != "torch":  # torch is left out, so that studies from before there was a choice go on
+            kept["latency_backend"] = self.latency_backend
         kept["train"] = {k: v for k, v in kept["train"].items() if k not in ("workers", "device")}
         return kept | found
 

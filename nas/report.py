@@ -58,6 +58,7 @@ def _row(trial: FrozenTrial, on_front: bool, columns: tuple[str, str]) -> dict[s
         "latency_iqr_ms": latency.get("iqr_ms"),
         "latency_base_ms": latency.get("base_ms"),
         "latency_ratio": latency.get("ratio"),
+        "latency_backend": latency.get("backend", "torch") if latency else None,
         "device": latency.get("device"),
         "dtype": latency.get("dtype"),
         "threads": latency.get("threads"),
@@ -143,7 +144,7 @@ def hover(trial: FrozenTrial) -> str:
     lines.append(f"{score['metric']} {score['value']:.4f}, {score['second_metric']} {score['second']:.4f}")
     if score["nms_free"] is not None:
         lines.append(f"NMS-free head {score['nms_free']:.4f}")
-    lines.append(f"latency x{latency['ratio']:.3f} ({latency['ms']:.2f} ms, {escape(str(latency['device']))})")
+    lines.append(f"latency x{latency['ratio']:.3f} ({latency['ms']:.2f} ms, {escape(where(latency))})")
     lines.append(f"{cost['gflops']:.3f} GFLOPs, {cost['params']:,} parameters")
     return "<br>".join(lines)
 
@@ -156,8 +157,13 @@ def trial_note(attrs: Mapping[str, Any]) -> str:
     return (
         f"{sites}\n\n{score['metric']} **{score['value']:.4f}** on {score['split']} ({score['head']} head); "
         f"{cost['params']:,} parameters, {cost['gflops']:.3f} GFLOPs, latency x{latency['ratio']:.3f} "
-        f"of the base ({latency['ms']:.2f} ms, {latency['device']}, {latency['dtype']})\n\n{attrs['transfer']}"
+        f"of the base ({latency['ms']:.2f} ms, {where(latency)}, {latency['dtype']})\n\n{attrs['transfer']}"
     )
+
+
+def where(latency: Mapping[str, Any]) -> str:
+    """``onnxruntime, cpu``: runtime and device; studies from before the runtime was recorded measured in torch."""
+    return f"{latency.get('backend', 'torch')}, {latency['device']}"
 
 
 def write_html(study: optuna.Study, folder: Path) -> Path:

@@ -131,7 +131,8 @@ def introduce(setting: Any, done: int) -> list[str]:
     lines += [
         f"data: {d.images['train']} training and {d.images['val']} validation images, {len(d.names)} classes",
         f"base: {c.params:,} parameters, {c.gflops:.2f} GFLOPs at {r.imgsz} px, {c.latency.ms:.1f} ms "
-        f"on {c.latency.device} ({c.latency.dtype}, {c.latency.threads} threads, {c.latency.head} head)",
+        f"on {c.latency.device} ({c.latency.backend}, {c.latency.dtype}, {c.latency.threads} threads, "
+        f"{c.latency.head} head)",
         f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
         f"sampler {r.sampler}; objectives {', '.join([setting.task.metric, *r.objectives[1:]])}",
         f"study: {setting.folder}" + (f", continued after {done} placements" if done else ""),

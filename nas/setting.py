@@ -14,8 +14,9 @@ import ultralytics
 from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils.torch_utils import select_device
 
-from nas import cost, data, graph, recipe, task, weights
+from nas import cost, data, deploy, graph, recipe, task, weights
 from nas.fit import attempt, fit, load_modules
+from nas.quiet import quiet
 from search_spaces import Placement, SearchSpace, Site, load
 
 DEMO = "demo"
@@ -34,7 +35,7 @@ class Setting:
         yaml: The base model's YAML as a dict, with the dataset's number of classes and of keypoints.
         sites: The sites of the space, by name.
         start: The trained weights that the base starts from, or None.
-        fused: The base as deployed, on ``device``; latency is measured beside it.
+        fused: The base as deployed, in the recipe's runtime; latency is measured beside it.
         base_cost: What the base costs.
         folder: Where the study writes.
         identity: All that decides a trial's result; ``digest`` its short hash.
@@ -47,7 +48,7 @@ class Setting:
     yaml: dict[str, Any]
     sites: dict[str, Site]
     start: BaseModel | None
-    fused: BaseModel
+    fused: cost.Runner
     base_cost: cost.Cost
     device: torch.device
     folder: Path
@@ -101,6 +102,8 @@ def prepare(r: recipe.Recipe) -> Setting:
     faults: list[str] = []
     load_modules(r.modules, faults)
     device = attempt(lambda: pick_device(r.train.get("device")), faults)
+    if device is not None:
+        attempt(lambda: deploy.check_backend(r.latency_backend, device), faults)
     start = attempt(lambda: _start(r), faults)
     yaml = attempt(lambda: _yaml(r, start), faults)
     of = attempt(lambda: task.of(yaml or {}), faults) if yaml else None
@@ -119,10 +122,9 @@ def prepare(r: recipe.Recipe) -> Setting:
     if faults:
         raise recipe.RecipeError("\n".join(faults))
     assert of and dataset and space and yaml and found and base and device is not None
-    fused = cost.deployed(base, device)
-    base_cost = cost.Cost(
-        cost.params(base), cost.gflops(base, r.imgsz), cost.latency(fused, fused, r.imgsz, device, r.latency_runs)
-    )
+    fused = deploy.runner(base, r.latency_backend, r.imgsz, device)
+    measured = cost.latency(fused, fused, r.imgsz, r.latency_runs)
+    base_cost = cost.Cost(cost.params(base), cost.gflops(base, r.imgsz), measured)
     where = DEMO if r.data == DEMO else dataset.title
     name = r.name or re.sub(r"[^\w.-]", "-", f"{where}-{space.name}")[:80].lstrip("-") or "study"
     setting = Setting(
@@ -156,6 +158,7 @@ def _identity(r: recipe.Recipe, dataset: data.Dataset, space: SearchSpace, devic
         device=cost.device_name(device),
         torch=torch.__version__,
         ultralytics=ultralytics.__version__,
+        **({} if r.latency_backend == "torch" else {"latency_runtime": deploy.version(r.latency_backend)}),
     )
 
 
@@ -253,7 +256,7 @@ def pick_device(name: Any) -> torch.device:
     """
     if "," in str(name or ""):
         raise ValueError(f"device={name}: a search trains on one device; start one search a card on one storage")
-    with weights.quiet():
+    with quiet():
         device = select_device("" if name is None else str(name), verbose=False)
     torch.set_num_threads(threads())
     return device

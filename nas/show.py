@@ -59,14 +59,14 @@ def placement(items: list[str], base: str, wire: str, files: list[str]) -> None:
     Console().print(table)
 
 
-def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files: list[str]) -> None:
+def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files: list[str], backend: str) -> None:
     """Print what a placement costs beside the base."""
     if imgsz < 32 or imgsz % 32:
         raise RecipeError(
             f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
         )
     from nas import cost as costs
-    from nas import grafting, graph, weights
+    from nas import deploy, grafting, graph, weights
     from nas.setting import pick_device
 
     load_files(files)
@@ -77,10 +77,12 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
         where = pick_device(device)
     except ValueError as e:
         raise RecipeError(" ".join(str(e).split())) from e
+    deploy.check_backend(backend, where)
     names = {i: str(i) for i in range(int(model.get("nc", 80)))}
     plain = weights.build(model, names)
     edited = weights.build(graph.insert(model, chosen).yaml, names)
-    measured = costs.latency(costs.deployed(edited, where), costs.deployed(plain, where), imgsz, where, runs)
+    ours, theirs = (deploy.runner(net, backend, imgsz, where) for net in (edited, plain))
+    measured = costs.latency(ours, theirs, imgsz, runs)
     table = Table(title=f"{base} at {imgsz} px: {chosen.label}", title_justify="left")
     for column in ("", "parameters", "GFLOPs", "latency"):
         table.add_column(column, justify="right")
@@ -95,7 +97,8 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
     console.print(table)
     console.print(
         f"latency x{measured.ratio:.3f} of the base: median ratio of {measured.runs} interleaved pairs, "
-        f"{measured.device}, {measured.dtype}, {measured.threads} threads, batch 1, fused, {measured.head} head\n"
+        f"{measured.backend}, {measured.device}, {measured.dtype}, {measured.threads} threads, batch 1, fused, "
+        f"{measured.head} head\n"
         f"GFLOPs: {costs.CONVENTION}",
         highlight=False,
         soft_wrap=True,

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas import export, objective, report, sampler
 from nas.display import Display
-from nas.recipe import OBJECTIVES, RecipeError
+from nas.recipe import RecipeError
 from nas.setting import Setting
 from nas.warm import WarmBase
 from search_spaces import Placement
@@ -47,7 +47,7 @@ def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:
     """
     name = setting.recipe.name
     assert name is not None
-    chosen = [OBJECTIVES[o] for o in setting.recipe.objectives]
+    chosen = setting.recipe.metrics()
     chosen[0] = (setting.task.metric, chosen[0][1])
     exists = name in {s.study_name for s in optuna.get_all_study_summaries(storage, include_best_trial=False)}
     if exists:

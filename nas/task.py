@@ -10,7 +10,7 @@ from ultralytics.models.yolo import classify, detect, obb, pose, segment
 from ultralytics.nn.tasks import guess_model_task
 
 from nas.errors import InputError
-from nas.weights import quiet
+from nas.quiet import quiet
 
 ONE2MANY, ONE2ONE, SINGLE = "one2many", "one2one", "single"  # which head a figure belongs to
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from ultralytics.nn.tasks import (
     load_checkpoint,
     yaml_model_load,
 )
-from ultralytics.utils import LOGGER
 from ultralytics.utils.downloads import attempt_download_asset
 
 from nas.errors import InputError
+from nas.quiet import quiet
 
 MODELS: dict[str, Any] = {  # Ultralytics' task -> its model
     "detect": DetectionModel,
@@ -119,17 +118,6 @@ def build(cfg: Mapping[str, Any] | str, names: Mapping[int, str], channels: int 
         model = MODELS[guess_model_task(cfg)](cfg, ch=channels, nc=len(names), verbose=False)
     model.names = dict(names)
     return model
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Ultralytics without its banner."""
-    level = LOGGER.level
-    LOGGER.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
 
 
 def transfer(base: BaseModel, model: BaseModel, moved: Mapping[int, int], seed: int = 0) -> Transfer:

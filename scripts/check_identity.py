@@ -15,8 +15,8 @@ from ultralytics.nn.tasks import DetectionModel
 
 import modules
 from nas import graph, weights
+from nas.quiet import quiet
 from nas.setting import pick_device
-from nas.weights import quiet
 from search_spaces import Placement
 
 

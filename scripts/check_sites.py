@@ -33,7 +33,7 @@ import nas  # noqa: F401
 from modules import Attend
 from modules.tooling import settled
 from nas import catalogue, export, graph, weights
-from nas.weights import quiet
+from nas.quiet import quiet
 from search_spaces import Placement
 
 IMAGE = (1, 3, 256, 192)

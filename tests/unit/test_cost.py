@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -80,15 +81,15 @@ def test_counting_leaves_the_model_as_it_was() -> None:
 
 
 def test_latency_says_what_was_measured() -> None:
-    fused = cost.deployed(base(), torch.device("cpu"))
-    found = cost.latency(fused, fused, 64, torch.device("cpu"), runs=5)
+    runner = cost.torch_runner(base(), torch.device("cpu"))
+    found = cost.latency(runner, runner, 64, runs=5)
     assert found.ms > 0
     assert found.base_ms > 0
     assert found.iqr_ms >= 0
     assert found.ratio > 0
     assert math.isfinite(found.ratio)
     assert (found.runs, found.imgsz, found.batch) == (5, 64, 1)
-    assert (found.device, found.dtype, found.head) == ("cpu", "float32", "one2one")
+    assert (found.backend, found.device, found.dtype, found.head) == ("torch", "cpu", "float32", "one2one")
     assert found.threads == torch.get_num_threads()
 
 
@@ -104,8 +105,8 @@ def test_deployed_is_a_fused_copy_on_the_head_without_nms() -> None:
 
 
 def test_a_failed_measurement_raises() -> None:
-    fused = cost.deployed(base(), torch.device("cpu"))
-    broken = copy.deepcopy(fused)
+    runner = cost.torch_runner(base(), torch.device("cpu"))
+    broken = copy.deepcopy(runner.forward)
 
     class Broken(nn.Module):
         f, i = -1, 3
@@ -115,13 +116,13 @@ def test_a_failed_measurement_raises() -> None:
 
     broken.model[3] = Broken()
     with pytest.raises(RuntimeError, match="the device is lost"):
-        cost.latency(broken, fused, 64, torch.device("cpu"), runs=3)
+        cost.latency(replace(runner, forward=broken), runner, 64, runs=3)
     with pytest.raises(RuntimeError, match="the device is lost"):
         cost.gflops(broken, 64)
 
 
 @pytest.mark.parametrize(("runs", "warmup"), [(2, 3), (0, 3), (3, 0)])
 def test_too_few_runs_are_refused(runs: int, warmup: int) -> None:
-    fused = cost.deployed(base(), torch.device("cpu"))
+    runner = cost.torch_runner(base(), torch.device("cpu"))
     with pytest.raises(ValueError, match="at least 3 runs after 1 warm-up"):
-        cost.latency(fused, fused, 64, torch.device("cpu"), runs=runs, warmup=warmup)
+        cost.latency(runner, runner, 64, runs=runs, warmup=warmup)
