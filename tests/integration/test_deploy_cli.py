@@ -16,7 +16,7 @@ from conftest import REPO, TINY, call_cli, study_in, write_recipe
 from task_data import HEADS, KEYPOINTS, make_model
 from ultralytics.nn.tasks import yaml_model_load
 
-from nas import export, weights
+from nas import agreement, cost, deploy, export, weights
 from nas.task import TASKS
 
 sys.path.insert(0, str(REPO / "scripts"))
@@ -153,8 +153,13 @@ def test_deploy_knows_every_task(name: str, datasets: Callable[[str], Path], tmp
     for row in rows:
         assert row["metric"] == TASKS[of].metric
         assert row["value"] == pytest.approx(rows[0]["value"], abs=1e-3)
+    image, cpu = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.device("cpu")
+    reference = agreement.first(cost.torch_runner(weights.open_model(tmp_path / "mine.pt"), cpu), image)
     for row in rows[1:]:
+        other = agreement.first(deploy.open_artifact(Path(row["file"]), row["format"], cpu), image)
+        assert torch.allclose(other, reference, rtol=1e-4, atol=1e-4 * float(reference.abs().max()))
         near = row["agreement"]
         assert near["detections"] >= 4 and near["score"] < 1e-3
         assert near["unmatched"] <= 0.02 * near["detections"]  # boxes without an area have no partner
-        assert near["box_px"] is None if of == "classify" else near["box_px"] < 0.01
+        if name.endswith("26"):  # NMS keeps one of many boxes that score the same here, and not always the same one
+            assert near["box_px"] < 0.01
