@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from rich.console import Console
 
-from nas import dashboard, export, export_command, notebook, recipe, report, run, setting, task, warm
+from nas import dashboard, export, export_command, notebook, recipe, report, run, setting, task
 from nas import study as studies
 from nas.data import Dataset
 from nas.data import check as check_dataset
 from nas.demo import demo_dataset
 from nas.display import Display
-from nas.storage import open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,17 +151,7 @@ def search(recipe: str | Path | None = None, **values: Any) -> Study:
         SearchStopped: Trial after trial fails, or nothing new is left to try; what was trained is kept.
         KeyboardInterrupt: Stopped; what was trained is kept, and the same call goes on.
     """
-    r = resolve(recipe, values)
-    say = print
-    storage = open_storage(r.storage) if r.storage else None  # before anything is spent or written
-    prepared = setting.prepare(r)
-    prepared.folder.mkdir(parents=True, exist_ok=True)
-    study = studies.open_study(prepared, storage or open_storage(studies.storage_url(prepared)))
-    studies.write_recipe(prepared)
-    for line in run.introduce(prepared, len(export.finished(study))):
-        say(line)
-    base = warm.warm_base(prepared)
-    say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
+    study, prepared, base = run.begin(resolve(recipe, values), print)
     try:
         with display(study, prepared) as shown:
             studies.run(study, prepared, base, shown)

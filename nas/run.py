@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from nas import recipe as recipes
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from nas.setting import Setting
+    from nas.warm import WarmBase
 
 DEMO_RECIPE = Path(__file__).parent / "assets" / "demo.yaml"
 
@@ -25,31 +32,19 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     """
     r = resolve(recipe_path, flags, args)
     os.environ.setdefault("YOLO_VERBOSE", "true")
-    from nas import setting as settings
     from nas import study as studies
-    from nas import warm
     from nas.display import Display
-    from nas.storage import open_storage
     from nas.train import TrainingFailed
 
     console = Console(soft_wrap=True, file=sys.stdout)  # this very stream: trainings redirect sys.stdout to the log
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
     started = time.monotonic()
     greet(r, say)
-    storage = open_storage(r.storage) if r.storage else None  # before anything is spent or written
-    setting = settings.prepare(r)
-    setting.folder.mkdir(parents=True, exist_ok=True)
-    storage = storage or open_storage(studies.storage_url(setting))
-    study = studies.open_study(setting, storage)
-    studies.write_recipe(setting)
-    for line in introduce(setting, len(studies.export.finished(study))):
-        say(line)
     try:
-        base = warm.warm_base(setting)
+        study, setting, base = begin(r, say)
     except TrainingFailed as e:
-        say(f"error: the base could not be trained: {e}; see {setting.log}")
+        say(f"error: {e}")
         sys.exit(1)
-    say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
     status = 0
     with Display(study, setting, console) as display:
         try:
@@ -62,6 +57,34 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     studies.write(study, setting, pictures=True)
     conclude(study, setting, console, status, time.monotonic() - started)
     sys.exit(status)
+
+
+def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting, WarmBase]:
+    """All that comes before the first placement: check, measure, open the study, warm the base.
+
+    Raises:
+        RecipeError: Every fault of the input, before anything is spent.
+        TrainingFailed: The base could not be trained.
+    """
+    from nas import setting as settings
+    from nas import study as studies
+    from nas import warm
+    from nas.storage import open_storage
+    from nas.train import TrainingFailed
+
+    storage = open_storage(r.storage) if r.storage else None  # before anything is spent or written
+    setting = settings.prepare(r)
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    study = studies.open_study(setting, storage or open_storage(studies.storage_url(setting)))
+    studies.write_recipe(setting)
+    for line in introduce(setting, len(studies.export.finished(study))):
+        say(line)
+    try:
+        base = warm.warm_base(setting)
+    except TrainingFailed as e:
+        raise TrainingFailed(f"the base could not be trained: {e}; see {setting.log}") from e
+    say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
+    return study, setting, base
 
 
 def resolve(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> recipes.Recipe:
