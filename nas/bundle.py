@@ -9,6 +9,7 @@ import copy
 import json
 import pickletools
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -19,17 +20,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import optuna
 import torch
 import ultralytics
 import yaml as pyyaml
-from ultralytics.nn.tasks import guess_model_task
 
 from nas import export, model_card
 from nas.errors import InputError
 from nas.onefile.block_file import BlockFile, block_file
+from nas.task import name_of
 from search_spaces import Placement
 
+HOW = re.compile(r"^# Train it.*\n(# or from.*\n)?", re.MULTILINE)
 README = """\
 # {name}
 
@@ -74,11 +75,10 @@ class BundleError(InputError):
     """A point that cannot be bundled, or a folder that holds something else."""
 
 
-def write(study: optuna.Study, point: Path, target: Path) -> Path:
+def write(point: Path, target: Path) -> Path:
     """Write the folder.
 
     Args:
-        study: The search that found it; its files of blocks have to be loaded.
         point: An exported YAML, with its card as JSON, and its weights where there are any, beside it.
         target: The folder to make.
 
@@ -90,34 +90,32 @@ def write(study: optuna.Study, point: Path, target: Path) -> Path:
         FlattenError: A block that cannot stand in one file.
     """
     card = json.loads(point.with_suffix(".json").read_text(encoding="utf-8"))
-    has_weights = point.with_suffix(".pt").is_file()
     if not card["placement"]:
         raise BundleError("this is the untouched base, which plain Ultralytics takes; choose another point by --pick")
     file = block_file(Placement.from_json(card["placement"]))
     refuse(target, file.module, point.stem, card)
-    how = export.commands(study, point.stem, has_weights)
     with tempfile.TemporaryDirectory() as scratch:
-        fill(Path(scratch), point, card, file, how)
+        fill(Path(scratch), point, card, file)
         target.mkdir(parents=True, exist_ok=True)
         for made in Path(scratch).iterdir():
             shutil.copyfile(made, target / made.name)
     return target / f"{file.module}.py"
 
 
-def fill(target: Path, point: Path, card: Mapping[str, Any], file: BlockFile, how: str) -> None:
-    """Write the files into an empty folder; ``how`` is what the YAML says of training, and does not apply there."""
+def fill(target: Path, point: Path, card: Mapping[str, Any], file: BlockFile) -> None:
+    """Write the files into an empty folder; what the YAML says of training does not apply there."""
     name, weights = point.stem, point.with_suffix(".pt")
     script = f"{file.module}.py"
     (target / script).write_text(file.text, encoding="utf-8")
     if weights.is_file():
         carry_over(weights, target / weights.name, file)
     text = point.read_text(encoding="utf-8").replace(str(card["data"]), model_card.data_name(card))
-    task = guess_model_task(pyyaml.safe_load(text))
-    command = f"# Train it:  python {script} {task} train model={name}.yaml data=... epochs=...\n"
-    (target / point.name).write_text(text.replace(how, command), encoding="utf-8")
-    (target / "README.md").write_text(readme(name, card, file, weights.is_file(), task), encoding="utf-8")
+    word = name_of(pyyaml.safe_load(text))
+    command = f"# Train it:  python {script} {word} train model={name}.yaml data=... epochs=...\n"
+    (target / point.name).write_text(HOW.sub(command, text, count=1), encoding="utf-8")
+    (target / "README.md").write_text(readme(name, card, file, weights.is_file(), word), encoding="utf-8")
     use = f"[README.md](README.md) has the commands. `{script}` has the blocks; nothing but Ultralytics is needed."
-    facts = model_card.text(card, name, weights.is_file(), use, task)
+    facts = model_card.text(card, name, weights.is_file(), use, word)
     (target / f"{name}.md").write_text(facts, encoding="utf-8")
 
 

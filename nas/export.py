@@ -32,10 +32,10 @@ HEADER = """\
 # {params:,} parameters, {gflops:.3f} GFLOPs; study {study}, trial {trial}
 """
 COMMANDS = """\
-# Train it from random weights:  python -m nas train {modules}model={name}.yaml data=... epochs=...
+# Train it from random weights:  {train} model={name}.yaml data=... epochs=...
 """
 COMMANDS_WEIGHTS = """\
-# or from these weights, with no code of ours in sight:  yolo {task} train model={name}.pt data=... epochs=...
+# or from these weights:  {train} model={name}.pt data=... epochs=...
 """
 
 
@@ -181,12 +181,17 @@ def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str, has_weights: b
     return HEADER.format(**facts) + commands(study, name, has_weights) + model_text(graft)
 
 
-def commands(study: optuna.Study, name: str, has_weights: bool) -> str:
-    """How to train it, as comments of its YAML."""
-    option = modules_option(study)
-    text = COMMANDS.format(modules=option, name=name)
-    word = task.name_of(study.user_attrs["base_yaml"])
-    return text + COMMANDS_WEIGHTS.format(name=name, task=word) if has_weights and not option else text
+def commands(study: optuna.Study, name: str, has_weights: bool, yaml: Mapping[str, Any] | None = None) -> str:
+    """How to train a point as comments of its YAML; ``yaml`` is a model's of another base."""
+    train = train_command(study, yaml)
+    return COMMANDS.format(name=name, train=train) + has_weights * COMMANDS_WEIGHTS.format(name=name, train=train)
+
+
+def train_command(study: optuna.Study, yaml: Mapping[str, Any] | None = None) -> str:
+    """What trains a point: plain `yolo`, or ours where a file of the user's own blocks has to be read first."""
+    if option := modules_option(study):
+        return f"python -m nas train {option}".rstrip()
+    return f"yolo {task.name_of(yaml or study.user_attrs['base_yaml'])} train"
 
 
 def modules_option(study: optuna.Study) -> str:

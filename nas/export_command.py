@@ -48,7 +48,7 @@ def write(
     Raises:
         InputError: No such point, a placement that does not fit the base, or a folder that holds something else.
     """
-    trial, option = export.pick(study, pick), export.modules_option(study)
+    trial = export.pick(study, pick)
     faults: list[str] = []
     load_modules(tuple(study.user_attrs["recipe"]["modules"]), faults)  # files alone can be written without
     if faults and bundle and not (base or weights):
@@ -64,10 +64,8 @@ def write(
             yaml = export.write_point(study, folder, trial, target)
         stays = to is not None or bundle is None
         if stays:
-            model_card.write(yaml, option)
-        return Written(
-            trial, found, name, yaml if stays else None, write_bundle(study, yaml, bundle) if bundle else None
-        )
+            model_card.write(yaml, export.train_command(study, found.graft.yaml if found else None))
+        return Written(trial, found, name, yaml if stays else None, write_bundle(yaml, bundle) if bundle else None)
 
 
 def point(
@@ -94,29 +92,28 @@ def point(
     if found and found.transfer:
         lines.append(f"  {found.transfer}")
     if done.yaml:
-        lines += files(done.yaml, export.modules_option(study), on_another_base=found is not None)
+        lines += files(done.yaml, export.train_command(study, found.graft.yaml if found else None), found is not None)
     if done.script:
         lines += bundled(done.script, done.name)
     print("\n".join(lines))
 
 
-def files(yaml: Path, option: str, on_another_base: bool) -> list[str]:
+def files(yaml: Path, command: str, on_another_base: bool) -> list[str]:
     """What was written, and how to train it."""
     weights = yaml.with_suffix(".pt")
     endings = ", ".join(e for e in (".yaml", ".pt", ".md (the model card)", ".json") if e != ".pt" or weights.is_file())
     lines = [f"Written: {yaml.with_suffix('')}  {endings}"]
     if weights.is_file():
-        command = f"python -m nas train {option}" if option else "yolo train "
         lines += [
             "Train it from these weights:",
-            f"  {command}model={weights} data=... epochs=100",
+            f"  {command} model={weights} data=... epochs=100",
             "or from random ones:",
         ]
     elif on_another_base:
         lines.append("Without weights (--weights carries those of the base over). Train it from random ones:")
     else:
         lines.append("Without weights: they are kept for trials on the front only. Train it from random ones:")
-    return [*lines, f"  python -m nas train {option}model={yaml} data=... epochs=100"]
+    return [*lines, f"  {command} model={yaml} data=... epochs=100"]
 
 
 def bundled(script: Path, name: str) -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml as pyyaml
-from ultralytics.nn.tasks import guess_model_task
 
 import modules
+from nas.task import name_of
 from search_spaces import Placement
 
 Card = Mapping[str, Any]
@@ -29,19 +29,18 @@ LICENCE = (
 )
 
 
-def write(yaml_path: Path, option: str = "") -> Path:
+def write(yaml_path: Path, train: str) -> Path:
     """Write the card beside an exported YAML and its JSON.
 
     Args:
         yaml_path: The YAML.
-        option: ``--modules mine.py `` for a file of the user's own blocks.
+        train: The command that trains it, such as ``yolo detect train``.
     """
     has_weights, name = yaml_path.with_suffix(".pt").is_file(), yaml_path.stem
-    task = guess_model_task(pyyaml.safe_load(yaml_path.read_text(encoding="utf-8")))
-    use = f"python -m nas train {option}model={name}.yaml data=my-data.yaml epochs=100  # from random weights"
+    task = name_of(pyyaml.safe_load(yaml_path.read_text(encoding="utf-8")))
+    use = f"{train} model={name}.yaml data=my-data.yaml epochs=100  # from random weights"
     if has_weights:
-        start = f"python -m nas train {option}" if option else f"yolo {task} train "
-        use = f"{start}model={name}.pt data=my-data.yaml epochs=100\n{use}"
+        use = f"{train} model={name}.pt data=my-data.yaml epochs=100\n{use}"
     use = f"With yolo-attention-nas installed, whose blocks the files name:\n\n```bash\n{use}\n```"
     card = json.loads(yaml_path.with_suffix(".json").read_text(encoding="utf-8"))
     path = yaml_path.with_suffix(".md")

@@ -115,7 +115,7 @@ def write_point(study: optuna.Study, trial: FrozenTrial, found: Rescaled, target
         base_params=facts["base"]["cost"]["params"],
         base_gflops=facts["base"]["cost"]["gflops"],
     )
-    commands = export.commands(study, path.stem, found.start is not None)
+    commands = export.commands(study, path.stem, found.start is not None, found.graft.yaml)
     path.write_text(header + commands + export.model_text(found.graft), encoding="utf-8")
     path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if found.start is not None:
