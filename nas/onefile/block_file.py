@@ -49,10 +49,11 @@ Blocks:
 
 {papers}
 
-Written by yolo-attention-nas {version} (`python -m nas export --bundle`), whose code it is{but}.
+{written}
 Keep the file's name: checkpoints name the classes by it.
 """
 '''
+WRITTEN = "Written by yolo-attention-nas {} (`python -m nas export --bundle`), whose code it is"
 CREATE = '''\
 BLOCKS = {{
 {blocks}
@@ -118,12 +119,12 @@ def block_file(placement: Placement) -> BlockFile:
     own = frozenset(m for b in used if not is_ours(m := modules.spec(b).block.__module__))
     flat = flatten(used, own, ALSO)
     module = f"attend_{placement.id}"
+    but = f"; what is from {' and '.join(f'{m}.py' for m in sorted(own))} is its author's" if own else ""
     head = HEAD.format(
         title=_wrapped(f"Attention blocks for Ultralytics: {', '.join(used)}.", '"""', ""),
         module=module,
         papers="\n".join(_wrapped(f"{b}: {source(b)}", "- ", "  ") for b in used),
-        version=__version__,
-        but=f"; what is from {' and '.join(f'{m}.py' for m in sorted(own))} is its author's" if own else "",
+        written=_wrapped(f"{WRITTEN.format(__version__)}{but}.", "", ""),
     )
     parts = [f"{head}\nfrom __future__ import annotations\n\n{flat.imports}"]
     for of, code in flat.sections:

@@ -18,12 +18,15 @@ from conftest import REPO
 import modules
 from modules import registry
 from nas.bundle import imported
+from nas.catalogue import builtin
 from nas.onefile.block_file import BlockFile, block_file
 from nas.onefile.flatten import FlattenError
 from nas.onefile.scopes import reads
 from search_spaces import Placement
 
 HELPERS = "from torch import Tensor, nn\nfrom modules import attention, deploy\nfrom modules.forms import Gate\n"
+
+BLOCKS = tuple(spec.name for spec in builtin())  # other tests register blocks of their own
 
 
 def file_of(*blocks: str) -> BlockFile:
@@ -34,7 +37,7 @@ def file_of(*blocks: str) -> BlockFile:
 @pytest.fixture(scope="module")
 def together() -> Iterator[ModuleType]:
     """One file with all blocks, where names of different files meet."""
-    with imported(file_of(*modules.names())) as made:
+    with imported(file_of(*BLOCKS)) as made:
         yield made
 
 
@@ -66,7 +69,7 @@ def assert_same(made: ModuleType, name: str) -> None:
         assert torch.equal(theirs(x), ours(x)), "folded"
 
 
-@pytest.mark.parametrize("name", modules.names())
+@pytest.mark.parametrize("name", BLOCKS)
 def test_a_block_of_its_own_file_is_the_very_block(name: str) -> None:
     file = file_of(name)
     found = {n.module or "" if isinstance(n, ast.ImportFrom) else n.names[0].name
@@ -79,7 +82,7 @@ def test_a_block_of_its_own_file_is_the_very_block(name: str) -> None:
     assert types <= {file.module, "torch"}
 
 
-@pytest.mark.parametrize("name", modules.names())
+@pytest.mark.parametrize("name", BLOCKS)
 def test_all_blocks_in_one_file(name: str, together: ModuleType) -> None:
     assert_same(together, name)
 
@@ -88,9 +91,9 @@ def test_the_files_are_as_a_linter_wants_them(tmp_path: Path) -> None:
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))
     if ruff is None:
         pytest.skip("no ruff at hand")
-    for name in modules.names():
+    for name in BLOCKS:
         (tmp_path / f"attend_{name}.py").write_text(file_of(name).text)
-    (tmp_path / "attend_all.py").write_text(file_of(*modules.names()).text)
+    (tmp_path / "attend_all.py").write_text(file_of(*BLOCKS).text)
     config = ["--config", str(REPO / "pyproject.toml"), "--no-cache", str(tmp_path)]
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run([ruff, *command, *config], capture_output=True, text=True)
