@@ -7,6 +7,8 @@ commands for notebooks and scripts; they are imported on first use.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ __version__ = "0.1.0"
 __distribution__ = "yolo-attention-nas"
 __all__ = ["Point", "Study", "check", "graft", "load", "register", "search"]
 
+# What the user asked for: Ultralytics sets it to 1 for everybody as soon as it is imported.
+THREADS = None if "ultralytics" in sys.modules else os.environ.get("OMP_NUM_THREADS")
 LAZY = dict.fromkeys(("Point", "Study", "check", "load", "search"), "nas.api") | {"graft": "nas.grafting"}
 
 register()

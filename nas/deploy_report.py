@@ -77,7 +77,7 @@ def show(order: Order, rows: list[Row], console: Console) -> None:
     assert first is not None
     lines.append(
         f"{metric}: val split of {order.data.name}, {first.head} head. ms: median of {first.runs} interleaved "
-        f"pairs, {first.device}, {first.threads} threads, batch 1."
+        f"pairs, {first.device}, {first.threads} thread(s), batch 1."
     )
     if told:
         lines.append(

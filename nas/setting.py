@@ -14,7 +14,7 @@ import ultralytics
 from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils.torch_utils import select_device
 
-from nas import cost, data, deploy, graph, recipe, task, weights
+from nas import THREADS, cost, data, deploy, graph, recipe, task, weights
 from nas.fit import attempt, fit, load_modules
 from nas.quiet import quiet
 from search_spaces import Placement, SearchSpace, Site, load
@@ -263,8 +263,7 @@ def pick_device(name: Any) -> torch.device:
 
 
 def threads() -> int:
-    """CPU threads of a search: OMP_NUM_THREADS where it is set, else the cores that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    """CPU threads of a search: OMP_NUM_THREADS where the user set it, else the cores that this process may use."""
+    if THREADS and THREADS.isdigit() and int(THREADS) > 0:
+        return int(THREADS)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
