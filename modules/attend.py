@@ -33,9 +33,12 @@ class Attend(nn.Module):
     keep: Tensor | None
 
     def __init__(
-        self, channels: int, name: str, options: Mapping[str, Any] | None = None, wire: str = "residual"
+        self, channels: int = 0, name: str = "", options: Mapping[str, Any] | None = None, wire: str = "residual"
     ) -> None:
         super().__init__()
+        if isinstance(channels, str) or not name:
+            given = [repr(x) for x in (channels, name) if x]
+            raise ValueError(f"Attend: a row is written `[-1, 1, Attend, [c2, eca]]`, got [{', '.join(given)}]")
         if wire not in WIRES:
             raise ValueError(f"Attend: wire is {wire!r}, allowed: {', '.join(WIRES)}")
         if options is not None and not isinstance(options, Mapping):

@@ -142,7 +142,9 @@ def load(path: str | Path) -> tuple[str, ...]:
         _import_file(file)
     found = _names_of(file.stem)
     if not found:
-        raise ValueError(f"modules file {str(path)!r} registered no block; expected @attention classes")
+        raise ValueError(
+            f"modules file {str(path)!r} registered no block; expected a class under @attention (modules/GUIDE.md)"
+        )
     return found
 
 

@@ -34,13 +34,15 @@ class Point:
         label: Its blocks and their sites; ``base`` for none.
         yaml: The model, without weights.
         weights: Its short-trained weights; None where none are kept (they are for the front).
-        card: Scores, costs and versions, as JSON.
+        card: The model card: every figure and how it was measured.
+        figures: Scores, costs and versions, as JSON.
     """
 
     label: str
     yaml: Path
     weights: Path | None
     card: Path
+    figures: Path
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,9 @@ class Study:
         )
         assert done.yaml is not None
         stored = done.yaml.with_suffix(".pt")
-        return Point(
-            done.trial.user_attrs["label"],
-            done.yaml,
-            stored if stored.is_file() else None,
-            done.yaml.with_suffix(".json"),
-        )
+        kept = stored if stored.is_file() else None
+        card, figures = done.yaml.with_suffix(".md"), done.yaml.with_suffix(".json")
+        return Point(done.trial.user_attrs["label"], done.yaml, kept, card, figures)
 
     def __repr__(self) -> str:
         done, points = len(export.finished(self.study)), len(export.front_trials(self.study))

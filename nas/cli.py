@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import yolo_attention_nas_startup as startup
 from nas.errors import InputError
 from search_spaces import SpaceError
 
@@ -41,7 +42,7 @@ Output = Annotated[str, typer.Option(metavar="DIR", help="Folder that holds the 
 BACKENDS = "torch (default) | onnxruntime | openvino | tensorrt"
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def search(
     args: Args = None,
     recipe: Annotated[
@@ -114,7 +115,9 @@ def search(
 def graft(
     base: Annotated[str, typer.Argument(metavar="PT", help="Trained weights, e.g. yolov10n.pt.")],
     sites: Sites = None,
-    to: Annotated[str, typer.Option("--to", "-o", metavar="PT", help="Where to write.")] = "grafted.pt",
+    to: Annotated[
+        str, typer.Option("--to", "-o", metavar="PT", help="Where to write; a .yaml has no weights.")
+    ] = "grafted.pt",
     wire: Annotated[
         str, typer.Option(metavar="residual|plain", help="residual starts as the base, plain is the bare block.")
     ] = "residual",
@@ -318,6 +321,10 @@ def modules_check(
 def main() -> None:
     """Run a command; what the user can mend is one message, without a traceback."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    if sys.argv[1:2] != ["doctor"] and not startup.is_ours("modules"):
+        where = startup.where("modules")
+        print(f"error: the package 'modules' is not this project's here but {where}: start elsewhere", file=sys.stderr)
+        sys.exit(2)
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

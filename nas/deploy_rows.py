@@ -17,6 +17,7 @@ from ultralytics.nn.tasks import BaseModel
 
 from nas import agreement, cost, data, deploy, task, weights
 from nas.quiet import quiet, same_threads
+from nas.recipe import near
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,17 @@ def check(order: Order) -> None:
     faults = []
     for fmt in order.formats:
         if fmt not in deploy.FORMATS:
-            faults.append(f"--format {fmt!r}: expected {', '.join(deploy.FORMATS)}")
+            runs = [name for name, known in deploy.FORMATS.items() if known.backend == fmt]
+            hint = f"; did you mean {runs[0]!r}?" if runs else near(fmt, deploy.FORMATS)
+            faults.append(f"--format {fmt!r}: expected {', '.join(deploy.FORMATS)}{hint}")
     if not order.formats:
         faults.append(f"deploy needs --format, for instance --format onnx; there are {', '.join(deploy.FORMATS)}")
     for what, value, least in (("--runs", order.runs, 3), ("--images", order.images, 1)):
         if value < least:
             faults.append(f"{what} {value}: expected at least {least}")
     if order.imgsz < 32 or order.imgsz % 32:
-        near = max(32, round(order.imgsz / 32) * 32)
-        faults.append(f"--imgsz {order.imgsz}: expected a multiple of 32 (for instance {near})")
+        nearest = max(32, round(order.imgsz / 32) * 32)
+        faults.append(f"--imgsz {order.imgsz}: expected a multiple of 32 (for instance {nearest})")
     if not faults:
         reasons = {fmt: deploy.fault(fmt, order.device, order.half) for fmt in order.formats}
         if all(reasons.values()):

@@ -215,7 +215,7 @@ def fresh_process(told: dict[str, Any]) -> Iterator[Check]:
         yield Check("fresh Python", "fault", "does not run the start-up file", INSTALL)
     row = "row Attend"
     if told["attend"] and Path(told["attend"]).resolve().parent == folder_of("modules"):
-        yield Check(row, "ok", "built by plain Ultralytics")
+        yield Check(row, "ok", "built by the yolo command (a script has its own folder on its path)")
     elif told["attend"]:
         seen = f"built from {told['attend']}, another copy of this project than this command's"
         yield Check(row, "warning", seen, "unset PYTHONPATH, or install this copy")

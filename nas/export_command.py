@@ -88,7 +88,8 @@ def point(
     attrs, found = done.trial.user_attrs, done.found
     lines = [f"trial {done.trial.number}: {attrs['label']}" + (f", on {found.name}" if found else "")]
     if not attrs["placement"]:
-        lines.append(f"  this is the untouched base: nothing on the front beats it by --pick {pick}")
+        why = "" if pick.isdigit() else f": nothing on the front beats it by --pick {pick}"
+        lines.append(f"  this is the untouched base{why}")
     if found and found.transfer:
         lines.append(f"  {found.transfer}")
     if done.yaml:
@@ -120,7 +121,11 @@ def bundled(script: Path, name: str) -> list[str]:
     """What the bundle is, and how to use it."""
     there = script.parent / f"{name}.pt"
     model = there if there.is_file() else there.with_suffix(".yaml")
+    without = (
+        "" if there.is_file() else "Without weights: they are kept for trials on the front only, or come by --weights."
+    )
     return [
+        *filter(None, [without]),
         f"Bundle: {script.parent}/  works where only Ultralytics is installed; its README.md tells how, for instance:",
         f"  python {script} train model={model} data=... epochs=100",
     ]

@@ -5,30 +5,22 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml as pyyaml
 from torch import Tensor
 from ultralytics.nn.tasks import BaseModel, yaml_model_load
 
-import modules
 from nas import export, graph, weights
-from nas.errors import InputError
-from nas.fit import refusal
-from search_spaces import Block, Placement
+from nas.placing import YAML, GraftError, check, doubts, parse, read
+from search_spaces import Placement
 
-ITEM = re.compile(r"(?P<site>[\w.]+)=(?P<block>\w+)(?:\((?P<options>.*)\))?$")
+__all__ = ["GraftError", "Grafted", "check", "doubts", "graft", "graft_model", "parse", "read"]
+
 NOT_CARRIED = ("args", "criterion", "names", "pt_path", "save", "yaml")
-
-
-class GraftError(InputError):
-    """A placement that does not fit a model, or a file that is not to be written."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,7 @@ class Grafted:
 
 def graft(
     base: str | Path | BaseModel,
-    placement: Placement | Mapping[str, Any],
+    placement: Placement | Mapping[str, Any] | str,
     output: str | Path,
     *,
     wire: str = "residual",
@@ -59,8 +51,9 @@ def graft(
 
     Args:
         base: A checkpoint (Ultralytics' own is downloaded), or a model.
-        placement: Site -> block: ``{"neck.p3": "eca", "backbone.p4": {"cbam": {"reduction": 8}}}``.
-        output: Where to write, ``mine.pt``.
+        placement: Site -> block: ``{"neck.p3": "eca", "backbone.p4": "cot(kernel_size=5)"}``; or as in a terminal,
+            ``"neck.p3=eca backbone.p4=cot(kernel_size=5)"``.
+        output: Where to write, ``mine.pt``; ``mine.yaml`` writes the model without weights, and ``base`` may be a YAML.
         wire: "residual" starts as an exact copy of the base; "plain" is the bare block, and does not.
         seed: Of the new blocks' weights.
         overwrite: Whether ``output`` may exist.
@@ -76,8 +69,11 @@ def graft(
     from ultralytics import YOLO
 
     path = check_output(base, output, overwrite)
-    source = base if isinstance(base, BaseModel) else weights.open_model(weights.find(base))
     chosen = placement if isinstance(placement, Placement) else read(placement)
+    if path.suffix in YAML:
+        write_yaml(dict(base.yaml) if isinstance(base, BaseModel) else load_yaml(str(base)), chosen, path, wire)
+        return YOLO(str(path))
+    source = base if isinstance(base, BaseModel) else weights.open_model(weights.find(base))
     write(graft_model(source, chosen, wire, seed), source, path)
     return YOLO(str(path))
 
@@ -122,15 +118,33 @@ def write(grafted: Grafted, base: Any, path: Path) -> None:
     export.save(path, grafted.model, dict(getattr(base, "args", {}) or {}), half=exact)
 
 
+def write_yaml(base: Mapping[str, Any], placement: Placement, path: Path, wire: str = "residual") -> None:
+    """Write the model's YAML with the blocks in it, every later reference raised.
+
+    Raises:
+        GraftError: The placement does not fit.
+    """
+    check(placement, base, wire)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = f"# {Path(str(base.get('yaml_file', 'a model'))).name} with {placement.label}\n"
+    path.write_text(header + export.model_text(graph.insert(base, placement, wire)), encoding="utf-8")
+
+
 def check_output(base: Any, output: str | Path, overwrite: bool) -> Path:
     """The path to write to, before anything is spent.
 
     Raises:
-        GraftError: No .pt, the base itself, or a file that is there.
+        GraftError: No .pt or .yaml, weights out of a YAML, the base itself, or a file that is there.
     """
     path = Path(output)
-    if path.suffix != ".pt":
-        raise GraftError(f"output {output}: expected a file that ends in .pt, for instance {path.with_suffix('.pt')}")
+    if path.suffix not in (".pt", *YAML):
+        raise GraftError(
+            f"output {output}: expected a file that ends in .pt or .yaml, for instance {path.with_suffix('.pt')}"
+        )
+    if str(base).endswith(YAML) and path.suffix == ".pt":
+        raise GraftError(
+            f"{base} has no weights to carry: name a checkpoint (.pt), or write a YAML: -o {path.with_suffix('.yaml')}"
+        )
     if isinstance(base, str | Path) and path.resolve() == Path(base).resolve():
         raise GraftError(f"output {output} is the base itself; give another name")
     if path.exists() and not overwrite:
@@ -150,74 +164,6 @@ def load_yaml(base: str) -> dict[str, Any]:
         return dict(yaml_model_load(base))
     except (OSError, TypeError) as e:
         raise GraftError(f"{base}: no such model YAML (for instance yolov10n.yaml)") from e
-
-
-def read(placement: Mapping[str, Any]) -> Placement:
-    """A placement as people write it in Python.
-
-    Raises:
-        GraftError: A block in another form than ``"eca"`` or ``{"eca": {"kernel_size": 3}}``.
-    """
-    try:
-        return Placement.of(placement)
-    except ValueError as e:
-        raise GraftError(str(e)) from e
-
-
-def parse(items: list[str]) -> Placement:
-    """``["neck.p3=eca", "backbone.p4=cot(kernel_size=5)"]`` -> Placement.
-
-    Raises:
-        GraftError: Another form, or a site named twice.
-    """
-    blocks: dict[str, Block] = {}
-    for item in items:
-        found = ITEM.match(item.strip())
-        if found is None:
-            raise GraftError(f"{item!r}: expected SITE=BLOCK or 'SITE=BLOCK(option=value)', for instance neck.p3=eca")
-        if found["site"] in blocks:
-            raise GraftError(f"{item!r}: {found['site']} is named twice")
-        options = {}
-        for part in filter(None, (found["options"] or "").split(",")):
-            key, equals, value = part.partition("=")
-            if not equals:
-                raise GraftError(f"{item!r}: an option is written name=value, got {part.strip()!r}")
-            try:
-                options[key.strip()] = pyyaml.safe_load(value)
-            except pyyaml.YAMLError as e:
-                raise GraftError(f"{item!r}: {value!r} is no value") from e
-        try:
-            blocks[found["site"]] = Block.parse({found["block"]: options or None})
-        except ValueError as e:
-            raise GraftError(f"{item!r}: {e}") from e
-    return Placement.of(blocks)
-
-
-def check(
-    placement: Placement,
-    base: Mapping[str, Any],
-    wire: str = "residual",
-    imgsz: int = 640,
-    max_tokens: int = sys.maxsize,
-) -> None:
-    """Hold a placement against a model's sites and the registry.
-
-    Raises:
-        GraftError: Every fault, one a line.
-    """
-    if wire not in ("residual", "plain"):
-        raise GraftError(f"wire {wire!r}: expected residual or plain")
-    found, faults = graph.sites(base), []
-    for site, block in placement:
-        try:
-            modules.check_options(block.name, dict(block.options))
-            reason = refusal(block, graph.pick(found, site), imgsz, max_tokens, wire)
-        except ValueError as e:
-            reason = f"{site}={block.label}: {e}"
-        if reason:
-            faults.append(reason)
-    if faults:
-        raise GraftError("\n".join(faults))
 
 
 def _leaves(value: Any) -> list[Tensor]:

@@ -12,12 +12,12 @@ from typing import Any
 import optuna
 import torch
 from optuna.trial import FrozenTrial
-from ultralytics.nn.tasks import guess_model_scale, yaml_model_load
+from ultralytics.nn.tasks import guess_model_scale
 
 from nas import cost, export, graph, weights
 from nas.errors import InputError
 from nas.fit import attempt, load_modules
-from nas.grafting import check, graft_model
+from nas.grafting import check, graft_model, load_yaml
 from search_spaces import Placement, SearchSpace, SpaceError, load
 
 HEADER = """\
@@ -149,10 +149,7 @@ def card(study: optuna.Study, trial: FrozenTrial, found: Rescaled) -> dict[str, 
 def _yaml(base: str | None, trained: Any) -> dict[str, Any]:
     if base is None:
         return dict(trained.yaml)
-    try:
-        found = yaml_model_load(base)
-    except (OSError, TypeError) as e:
-        raise RescaleError(f"--base {base}: no such model YAML (for instance yolov10s.yaml)") from e
+    found = load_yaml(base)
     if not isinstance(found, dict) or not {"backbone", "head"} <= set(found):
         raise RescaleError(f"--base {base}: a model YAML has the keys backbone and head")
     return found

@@ -95,10 +95,14 @@ def resolve(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) ->
             values[key] = tuple(x.strip() for x in values[key].split(","))
         elif key in values:
             values[key] = tuple(values[key])
-    train = parse(args)
+    train = parse(args, options=tuple(flags))
     for key in ("epochs", "seed"):  # these two are fields of the recipe; people write them the way of Ultralytics
+        if key in train and key in values and values[key] != train[key]:
+            raise recipes.RecipeError(
+                f"--{key} {values[key]} and {key}={train[key]}: they say the same and differ; keep one"
+            )
         if key in train:
-            values.setdefault(key, train.pop(key))
+            values[key] = train.pop(key)
     if recipe_path is None and values.get("data") in (None, "demo"):
         own = [f"--{key}" for key in ("weights", "base") if key in values]
         if own and "data" not in values:
@@ -109,8 +113,8 @@ def resolve(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) ->
     return recipes.read(recipe_path, {**values, "train": train})
 
 
-def parse(args: list[str]) -> dict[str, Any]:
-    """``imgsz=320`` -> ``{"imgsz": 320}`` by Ultralytics' own rules.
+def parse(args: list[str], options: tuple[str, ...] = ()) -> dict[str, Any]:
+    """``imgsz=320`` -> ``{"imgsz": 320}`` by Ultralytics' own rules; ``options`` are the command's own.
 
     Raises:
         RecipeError: An argument that is no KEY=VALUE.
@@ -121,7 +125,9 @@ def parse(args: list[str]) -> dict[str, Any]:
 
     found = {}
     for arg in args:
-        if "=" not in arg or arg.startswith(("-", "=")):
+        if arg.startswith("-"):
+            raise recipes.RecipeError(unknown_option(arg, options))
+        if "=" not in arg or arg.startswith("="):
             raise recipes.RecipeError(f"argument {arg!r}: expected KEY=VALUE, for instance imgsz=320")
         try:
             key, value = parse_key_value_pair(arg)
@@ -131,12 +137,23 @@ def parse(args: list[str]) -> dict[str, Any]:
     return found
 
 
+def unknown_option(arg: str, options: tuple[str, ...]) -> str:
+    """What to write instead of ``--imgsz``: a training argument of Ultralytics, or the option that is nearest."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    name = arg.lstrip("-").split("=")[0].replace("-", "_")
+    if name in DEFAULT_CFG_DICT:
+        return f"{arg}: Ultralytics' training arguments are written KEY=VALUE: {name}=..."
+    known = [f"--{option.replace('_', '-')}" for option in options]
+    return f"no such option: {arg}{recipes.near(arg, known)}"
+
+
 def greet(r: recipes.Recipe, say: Any) -> None:
     """What will happen, how long it takes, and how to use one's own data."""
     if r.data == "demo":
         say(
             f"Demo: {r.trials} placements of attention blocks in YOLOv10n, trained briefly on pictures of handwritten\n"
-            "digits made for this. Each starts as an exact copy of a trained detector. About 13 seconds a placement\n"
+            "digits made for this. Each starts as an exact copy of a trained detector. About 10 seconds a placement\n"
             "on 2 CPU cores. Ctrl-C stops it; the same command goes on.\n"
             "Your own data:  python -m nas search --data my-data.yaml --weights yolov10n.pt imgsz=320"
         )
@@ -151,13 +168,16 @@ def introduce(setting: Any, done: int) -> list[str]:
     """What the checks found."""
     r, d, c = setting.recipe, setting.dataset, setting.base_cost
     lines = [f"note: {text}" for text in setting.notes]
+    start = r.weights or (setting.start.pt_path if setting.start is not None else "none, from scratch")
     lines += [
+        f"weights: {start}",
         f"data: {d.images['train']} training and {d.images['val']} validation images, {len(d.names)} classes",
         f"base: {c.params:,} parameters, {c.gflops:.2f} GFLOPs at {r.imgsz} px, {c.latency.ms:.1f} ms "
         f"on {c.latency.device} ({c.latency.backend}, {c.latency.dtype}, {c.latency.threads} threads, "
         f"{c.latency.head} head)",
         f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
         f"sampler {r.sampler}; objectives {', '.join([setting.task.metric, *r.objectives[1:]])}",
+        f"training: {r.epochs} epochs a placement, after {r.warm_epochs} of the base",
         f"study: {setting.folder}" + (f", continued after {done} placements" if done else ""),
     ]
     return lines
@@ -196,7 +216,7 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
     console.print(
         f"'vs base': {of.metric} over the untouched base under the same batches. One seed, one short training:\n"
         "differences of a few 0.001 are noise; these are candidates, no findings.\n"
-        f"Each point's YAML, weights and card: {folder}/front/    picture: {folder}/pareto.html\n"
+        f"Each point's YAML, weights and figures: {folder}/front/    picture: {folder}/pareto.html\n"
         f"Look at it:  python -m nas dashboard {folder}\n"
         f"Take one:    python -m nas export {folder} --pick knee -o mine\n"
         f"Train it:    yolo {of.name} train model=mine/<name>.pt data=... epochs=100",

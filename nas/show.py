@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -118,7 +119,16 @@ def graft(
         raise RecipeError(
             "graft needs at least one SITE=BLOCK, for instance neck.p3=eca; `show --base` lists the sites"
         )
+    if imgsz % 32:
+        raise RecipeError(
+            f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
+        )
     path = grafting.check_output(base, output, overwrite)
+    if path.suffix in grafting.YAML:
+        plain = grafting.load_yaml(base)
+        grafting.write_yaml(plain, chosen, path, wire)
+        print(f"{path}: {chosen.label}, without weights\n{_train(files, task.name_of(plain), path)}")
+        return
     model = weights.open_model(weights.find(base))
     done = grafting.graft_model(model, chosen, wire, seed)
     grafting.write(done, model, path)
@@ -135,8 +145,16 @@ def graft(
         )
     Console().print(table)
     same = "the same as before, to the bit" if wire == "residual" else "not those of before (wire plain)"
-    word = task.name_of(model.yaml)
-    print(f"{done.transfer}\npredictions: {same}\nTrain it:  yolo {word} train model={path} data=... epochs=...")
+    for note in grafting.doubts(chosen, model.yaml, imgsz):
+        print(f"note: {note}")
+    print(f"{done.transfer}\npredictions: {same}\n{_train(files, task.name_of(model.yaml), path)}")
+
+
+def _train(files: list[str], word: str, model: Path) -> str:
+    """How to train a model: by ours where a file of the user's own blocks has to be read first."""
+    own = " ".join(f"--modules {file}" for file in files)
+    command = f"python -m nas train {own}" if own else f"yolo {word} train"
+    return f"Train it:  {command} model={model} data=... epochs=..."
 
 
 def named(name: str) -> Any:

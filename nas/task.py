@@ -96,9 +96,10 @@ def of(yaml: Mapping[str, Any]) -> Task:
     Raises:
         TaskError: A task that is not searched.
     """
-    name = name_of(yaml)
+    name, rows = name_of(yaml), yaml["head"]
     if name not in TASKS:
-        raise TaskError(f"the base is a model for {name}; a search knows {', '.join(TASKS)}")
+        what = f"is a model for {name}" if name != "None" else f"ends in {rows[-1][2]}"
+        raise TaskError(f"the base {what}; a search knows {', '.join(TASKS)}")
     return TASKS[name]
 
 

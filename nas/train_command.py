@@ -137,6 +137,14 @@ def argument_faults(values: Mapping[str, Any]) -> list[str]:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     faults = []
+    asked = str(values.get("optimizer", "auto"))
+    if asked.lower() not in {name.lower() for name in recipe.OPTIMIZERS}:
+        faults.append(
+            f"optimizer={asked}: expected {', '.join(recipe.OPTIMIZERS)}{recipe.near(asked, recipe.OPTIMIZERS)}"
+        )
+    start = values.get("pretrained")
+    if isinstance(start, str) and start.endswith(".pt") and "/" in start and not Path(start).is_file():
+        faults.append(f"pretrained={start}: no such file")
     for key, value in values.items():
         if key not in DEFAULT_CFG_DICT:
             faults.append(f"{key}={value}: Ultralytics has no such argument{recipe.near(key, DEFAULT_CFG_DICT)}")
@@ -158,6 +166,11 @@ def open_model(call: Call) -> Any:
 
     try:
         yolo = YOLO(call.model)
+    except ModuleNotFoundError as e:
+        hint = "a block of your own comes in by --modules FILE"
+        raise recipe.RecipeError(
+            f"model={call.model}: it names the module {e.name!r}, which is not here; {hint}"
+        ) from e
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as e:
         raise recipe.RecipeError(f"model={call.model}: {type(e).__name__}: {' '.join(str(e).split())}") from e
     if call.task not in (None, yolo.task):

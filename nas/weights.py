@@ -97,6 +97,9 @@ def open_model(path: str | Path) -> Any:
         raise WeightError(f"weights {path}: no such file")
     try:
         model, _ = load_checkpoint(str(path))
+    except ModuleNotFoundError as e:
+        hint = "a block of your own comes in by --modules FILE"
+        raise WeightError(f"weights {path}: it names the module {e.name!r}, which is not here; {hint}") from e
     except Exception as e:
         raise WeightError(f"weights {path}: not a readable Ultralytics checkpoint: {_first_line(e)}") from e
     if type(model).__name__ not in {c.__name__ for c in MODELS.values()}:

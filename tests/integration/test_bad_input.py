@@ -53,7 +53,7 @@ DATASETS: dict[str, tuple[Damage, list[str]]] = {
 # arguments beside the good recipe -> what the message must hold
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "image size": (["imgsz=100"], ["imgsz=100", "multiple of 32", "96"]),
-    "unknown option": (["--trails", "3"], ["No such option", "--trials"]),
+    "unknown option": (["--trails", "3"], ["no such option: --trails; did you mean '--trials'?"]),
     "unknown objective": (["--objectives", "map,latncy"], ["unknown objective 'latncy'", "'latency'"]),
     "only one objective": (["--objectives", "map"], ["expected map,latency"]),
     "unknown sampler": (["--sampler", "tpee"], ["sampler", "'gp', 'tpe', 'nsga2' or 'random'"]),
@@ -72,6 +72,9 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "unknown base": (["--base", "yolov10z.yaml"], ["yolov10z.yaml", "no such model YAML"]),
     "base that is not understood": (["--base", "rtdetr-l.yaml"], ["RTDETRDecoder", "expected a head"]),
     "unknown space": (["--space", "artcle"], ["'artcle' not found", "did you mean 'article'?"]),
+    "an argument as an option": (["--imgsz", "64"], ["written KEY=VALUE: imgsz=..."]),
+    "misspelt option": (["--wieghts", "x.pt"], ["no such option: --wieghts; did you mean '--weights'?"]),
+    "two numbers of epochs": (["--epochs", "1", "epochs=2"], ["--epochs 1 and epochs=2"]),
     "missing recipe": (["--recipe", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
     "missing modules": (["--modules", "nowhere.py"], ["nowhere.py", "does not exist"]),
     "limit that excludes the base": (["--max-params", "1000"], ["the limits exclude the base itself"]),

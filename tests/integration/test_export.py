@@ -293,7 +293,7 @@ def test_weights_of_another_scale_are_refused(placed, cli, tmp_path: Path, wide,
 
 def test_a_base_that_is_none(placed, cli, tmp_path: Path) -> None:
     result = exported(cli, placed, "--base", "nowhere.yaml", "-o", tmp_path / "o")
-    assert result.code == 2 and "--base nowhere.yaml: no such model YAML" in result.text
+    assert result.code == 2 and "nowhere.yaml: no such model YAML" in result.text
 
 
 def test_the_limit_on_tokens_is_that_of_the_space(copied: Searched, cli, tmp_path: Path) -> None:

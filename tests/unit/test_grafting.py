@@ -174,3 +174,46 @@ def test_the_command(trained: Path, cli: Any) -> None:
     assert "--force" in again.err
     assert cli("graft", trained, "neck.p3=eca", "-o", out, "--force").code == 0
     assert cli("graft", trained, "-o", out, "--force").code == 2
+
+
+def test_a_yaml_has_no_weights_and_its_references_are_raised(tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.yaml"
+    model = grafting.graft(tiny_base, "backbone.p3=eca neck.p4=cot(kernel_size=5)", out).model
+    assert [m.options for m in model.model if type(m).__name__ == "Attend"] == [{}, {"kernel_size": 5}]
+    assert len(model.model) == len(graph.rows(yaml_model_load(tiny_base))) + 2
+    with pytest.raises(grafting.GraftError, match=r"no weights to carry.*-o .*mine\.yaml"):
+        grafting.graft(tiny_base, "neck.p4=eca", tmp_path / "mine.pt")
+
+
+def test_options_in_parentheses_are_read_in_python_too() -> None:
+    wanted = Placement.of({"neck.p3": {"eca": {"kernel_size": 5}}, "neck.p4": "sk"})
+    assert grafting.read({"neck.p3": "eca(kernel_size=5)", "neck.p4": "sk"}) == wanted
+    assert grafting.read("neck.p3=eca(kernel_size=5) neck.p4=sk") == wanted
+    assert grafting.read(wanted.label) == wanted
+
+
+def test_a_second_block_and_a_dear_one_are_doubted() -> None:
+    base = yaml_model_load("yolov10n.yaml")
+    mhsa = Placement.of({"neck.p3": "mhsa"})
+    assert grafting.doubts(Placement.of({"neck.p3": "eca"}), base, 640) == []
+    (dear,) = grafting.doubts(mhsa, base, 640)
+    assert "6,400" in dear
+    assert grafting.doubts(mhsa, base, 320) == []
+    (second,) = grafting.doubts(mhsa, graph.insert(base, Placement.of({"neck.p3": "eca"})).yaml, 320)
+    assert "has a block already, eca" in second
+
+
+def test_the_command_says_how_to_train_a_block_of_ones_own(trained: Path, cli: Any) -> None:
+    file = trained.parent / "hub.py"
+    file.write_text(
+        "from modules import attention\nfrom modules.forms import Gate\n\n\n"
+        '@attention("hub_gate", paper="none", family="channel", cost="linear")\n'
+        'class Hub(Gate):\n    """Halves."""\n\n'
+        "    def __init__(self, channels: int) -> None:\n        super().__init__()\n\n"
+        "    def gate(self, x):\n        return x.new_full((1, 1, 1, 1), 0.5)\n"
+    )
+    result = cli("graft", trained, "neck.p3=hub_gate", "--modules", file, "-o", trained.parent / "mine.pt")
+    assert result.code == 0, result.text
+    assert f"python -m nas train --modules {file} model=" in result.text
+    assert cli("graft", trained, "neck.p3=eca", "--imgsz", 100, "-o", trained.parent / "i.pt").code == 2
+    assert not (trained.parent / "i.pt").exists()

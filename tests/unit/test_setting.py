@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import write_recipe
+from conftest import run_python, write_recipe
 
 from nas import cost, recipe, setting, weights
 from search_spaces import Placement
@@ -60,3 +60,13 @@ def test_limits_are_told_in_words(prepared) -> None:
     assert s.beyond(5, 0.5) is None
     assert "GFLOPs 2 above the limit of 1" in s.beyond(5, 2.0)
     assert s.beyond(5, 0.5, 1e7).startswith("latency")
+
+
+@pytest.mark.parametrize("asked", ["", "1", "3"])
+def test_threads_are_those_that_the_user_asked_for_or_all_cores(asked: str, monkeypatch) -> None:
+    """Ultralytics sets OMP_NUM_THREADS to 1 as soon as it is imported, which is nobody's wish."""
+    import os
+
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    found = run_python("import nas; import ultralytics; from nas.setting import threads; print(threads())")
+    assert int(found.split()[-1]) == (int(asked) if asked else len(os.sched_getaffinity(0)))
