@@ -35,9 +35,9 @@ if str(REPO) not in sys.path:
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import yaml  # noqa: E402
+from environment import Environment, make_environment  # noqa: E402
 
 import nas  # noqa: E402, F401  reads OMP_NUM_THREADS, which Ultralytics changes
-from environment import Environment, make_environment  # noqa: E402
 
 BLOCKS = ("cot", "eca", "mhsa", "mobilevit", "parnet", "s2", "shuffle", "simam", "sk", "triplet")
 

@@ -34,7 +34,7 @@ def test_a_sound_environment(installed: Environment) -> None:
     said = installed.run("-m", "nas", "doctor", PATH=path, COLUMNS="80")
     rows = table(said)
     assert {name: row for name, row in rows.items() if row[0] != "ok" and name != "thop"} == {}
-    assert rows["row Attend"][1] .startswith("built by the yolo command")
+    assert rows["row Attend"][1].startswith("built by the yolo command")
     assert max(map(len, said.splitlines())) <= 80
 
 
