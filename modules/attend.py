@@ -36,8 +36,8 @@ class Attend(nn.Module):
         self, channels: int = 0, name: str = "", options: Mapping[str, Any] | None = None, wire: str = "residual"
     ) -> None:
         super().__init__()
-        if isinstance(channels, str) or not name:
-            given = [repr(x) for x in (channels, name) if x]
+        if not name:
+            given = [repr(channels)] if channels else []
             raise ValueError(f"Attend: a row is written `[-1, 1, Attend, [c2, eca]]`, got [{', '.join(given)}]")
         if wire not in WIRES:
             raise ValueError(f"Attend: wire is {wire!r}, allowed: {', '.join(WIRES)}")

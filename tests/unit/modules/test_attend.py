@@ -77,6 +77,8 @@ def test_gamma_is_found_by_its_key() -> None:
     ("arguments", "message"),
     [
         (("c2", "eca"), "channels is 'c2'"),
+        ((), r"a row is written `\[-1, 1, Attend, \[c2, eca\]\]`, got \[\]"),
+        (("eca",), r"a row is written `\[-1, 1, Attend, \[c2, eca\]\]`, got \['eca'\]"),
         ((32, "ecca"), "did you mean 'eca'"),
         ((32, "eca", {"kernel": 3}), "did you mean 'kernel_size'"),
         ((32, "eca", 3), "options of 'eca' are 3"),
