@@ -17,7 +17,7 @@ from ultralytics.nn.tasks import BaseModel
 
 from nas import agreement, cost, data, deploy, task, weights
 from nas.quiet import quiet, same_threads
-from nas.recipe import near
+from nas.recipe import imgsz_fault, near
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,8 @@ def check(order: Order) -> None:
     for what, value, least in (("--runs", order.runs, 3), ("--images", order.images, 1)):
         if value < least:
             faults.append(f"{what} {value}: expected at least {least}")
-    if order.imgsz < 32 or order.imgsz % 32:
-        nearest = max(32, round(order.imgsz / 32) * 32)
-        faults.append(f"--imgsz {order.imgsz}: expected a multiple of 32 (for instance {nearest})")
+    if fault := imgsz_fault(order.imgsz):
+        faults.append(fault)
     if not faults:
         reasons = {fmt: deploy.fault(fmt, order.device, order.half) for fmt in order.formats}
         if all(reasons.values()):

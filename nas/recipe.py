@@ -218,6 +218,13 @@ def train_faults(args: Mapping[str, Any]) -> list[str]:
     return faults
 
 
+def imgsz_fault(imgsz: int) -> str | None:
+    """Why an image cannot have this side in pixels, or None."""
+    if imgsz >= 32 and imgsz % 32 == 0:
+        return None
+    return f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
+
+
 def near(name: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or nothing."""
     match = difflib.get_close_matches(str(name), [str(a).strip("'") for a in allowed], n=1)

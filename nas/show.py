@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nas.recipe import RecipeError
+from nas.recipe import RecipeError, imgsz_fault
 from search_spaces import load, shipped
 
 
@@ -62,10 +62,8 @@ def placement(items: list[str], base: str, wire: str, files: list[str]) -> None:
 
 def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files: list[str], backend: str) -> None:
     """Print what a placement costs beside the base."""
-    if imgsz < 32 or imgsz % 32:
-        raise RecipeError(
-            f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
-        )
+    if fault := imgsz_fault(imgsz):
+        raise RecipeError(fault)
     from nas import cost as costs
     from nas import deploy, grafting, graph, weights
     from nas.setting import pick_device
@@ -119,10 +117,8 @@ def graft(
         raise RecipeError(
             "graft needs at least one SITE=BLOCK, for instance neck.p3=eca; `show --base` lists the sites"
         )
-    if imgsz % 32:
-        raise RecipeError(
-            f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
-        )
+    if fault := imgsz_fault(imgsz):
+        raise RecipeError(fault)
     path = grafting.check_output(base, output, overwrite)
     if path.suffix in grafting.YAML:
         plain = grafting.load_yaml(base)
