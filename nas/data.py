@@ -34,7 +34,7 @@ def check(path: str | Path, task: str = "detect") -> Dataset:
         digest.update(repr([info.get(k) for k in ("kpt_shape", "flip_idx", "kpt_oks_sigmas")]).encode())
     images, labels, warnings = {}, {}, []
     for split in SPLITS:
-        files = _images(info[split], path, split)
+        files = images_of(info[split], path, split)
         images[split] = len(files)
         labels[split], bad, odd = _labels(files, names, path, split, digest, layout)
         if bad:
@@ -97,7 +97,7 @@ def _resolve(path: str | Path, task: str) -> dict[str, Any]:
         raise DataError(f"dataset {path}: {reason}") from e
 
 
-def _images(source: str | list[str], path: str | Path, split: str) -> list[str]:
+def images_of(source: str | list[str], path: str | Path, split: str) -> list[str]:
     """The image files of a split, as Ultralytics collects them: folders, and text files of paths."""
     files: list[str] = []
     for item in source if isinstance(source, list) else [source]:

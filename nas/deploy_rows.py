@@ -190,13 +190,9 @@ def image_files(place: Path, of: str) -> list[Path]:
 
     with quiet():
         info = check_cls_dataset(place) if of == "classify" else check_det_dataset(str(place), autodownload=False)
-    found, files = info["val"], []
-    for part in map(Path, found if isinstance(found, list) else [found]):
-        if part.is_dir():
-            files += [f for f in part.rglob("*") if f.suffix[1:].lower() in IMG_FORMATS]
-        else:
-            files += [part.parent / line for line in part.read_text(encoding="utf-8").split("\n") if line.strip()]
-    return sorted(files)
+    if of == "classify":
+        return sorted(f for f in Path(info["val"]).rglob("*") if f.suffix[1:].lower() in IMG_FORMATS)
+    return [Path(file) for file in data.images_of(info["val"], place, "val")]
 
 
 def second_size(imgsz: int) -> int:
