@@ -68,7 +68,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         trained, score = train.short_train(
             model,
             overrides_of(setting, setting.recipe.epochs),
-            block_lr_factor=setting.recipe.block_lr_factor,
+            protocol=setting.recipe.protocol,
             check=lambda m: weights.account(warm.model, m, graft.moved),
             log=setting.log,
         )

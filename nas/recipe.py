@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nas.errors import InputError
+from nas.protocol import Protocol
 
 OBJECTIVES = {  # name on the command line -> (name in the study, direction); the task names its own figure
     "map": ("mAP50-95", "maximize"),
@@ -130,6 +131,11 @@ class Recipe(BaseModel):
         if faults:
             raise ValueError("\n".join(faults))
         return {**TRAIN_DEFAULTS, **value}
+
+    @property
+    def protocol(self) -> Protocol:
+        """How each training lets its blocks be seen."""
+        return Protocol(block_lr_factor=self.block_lr_factor)
 
     @property
     def imgsz(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ class Score:
         batches_sha: Hash of all training batches, images and labels in their order.
         seconds: Wall time by part: setup, steps, validation, rest; ``total`` their sum.
         gamma: Mean absolute gamma of each inserted block after the training, by its row.
+        curve: Points along the training, the last its end: ``images`` seen, ``value``, ``nms_free``, and ``loss``,
+            the sum of the validation losses.
     """
 
     metric: str
@@ -37,6 +39,7 @@ class Score:
     batches_sha: str
     seconds: Mapping[str, float] = field(default_factory=dict)
     gamma: Mapping[str, float] = field(default_factory=dict)
+    curve: Sequence[Mapping[str, float | None]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""

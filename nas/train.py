@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 
 from modules.attend import Attend
 from nas import task
+from nas.protocol import Protocol
 from nas.score import Score
 from nas.validate import VALIDATORS
 
@@ -40,13 +41,15 @@ class Short(BaseTrainer):
     """What makes each of Ultralytics' trainers one for many short trainings in one process, see :data:`TRAINERS`.
 
     It trains the very model it is given, from the weights that are in it; datasets are read once a process; the
-    blocks have a learning-rate factor of their own; there is one validation, at the end; nothing is saved, and
-    a loss that is not finite, or a lack of memory, is a failure and no other training than the one asked for.
+    blocks are treated as the protocol says; there is no validation but the one at the end and those asked for; nothing
+    is saved, and a loss that is not finite, or a lack of memory, is a failure and no other training than the one
+    asked for.
 
     Args:
         model: The model to train, weights in place.
         overrides: Ultralytics' training arguments.
-        block_lr_factor: Learning rate of inserted blocks and their gamma over that of the base.
+        protocol: How the training lets the blocks be seen.
+        at: Shares of the steps, in (0, 1), after which the model is scored as well.
         check: Called with the model right before the first step, to verify what is in it.
     """
 
@@ -56,43 +59,81 @@ class Short(BaseTrainer):
         self,
         model: BaseModel,
         overrides: Mapping[str, Any],
-        block_lr_factor: float = 1.0,
+        protocol: Protocol,
+        at: Sequence[float] = (),
         check: Callable[[BaseModel], object] | None = None,
     ):
-        self.block_lr_factor, self.check = block_lr_factor, check
+        self.protocol, self.at, self.check = protocol, at, check
         self.batches = hashlib.sha256()
         self.images_seen = self.step = 0
+        self.curve: list[dict[str, float | None]] = []
         self.clock = {"setup": 0.0, "steps": 0.0, "validation": 0.0}
         self.started = time.perf_counter()
         threads = torch.get_num_threads()
-        super().__init__(overrides={**overrides, **QUIET, "model": "yolov10n.yaml"})
+        frozen = {"freeze": _backbone(model)} if protocol.freeze_backbone else {}
+        super().__init__(overrides={**overrides, **frozen, **QUIET, "model": "yolov10n.yaml"})
         torch.set_num_threads(threads)  # Ultralytics leaves one core out
         self.model, self.asked_batch = model, self.args.batch
 
     def run_callbacks(self, event: str) -> None:
-        """Keep the clock; the experiment loggers that Ultralytics adds do not belong to a trial."""
+        """Keep the clock, and do what the protocol says; experiment loggers do not belong to a trial."""
         now = time.perf_counter()
         if event == "on_train_start":
-            if self.check is not None:
-                self.check(unwrap_model(self.model))
-            for net in (self.model, self.ema.ema):  # on CUDA Ultralytics does it; on a CPU it is faster too
-                net.to(memory_format=torch.channels_last)
-            init_seeds(self.args.seed, deterministic=self.args.deterministic)  # same draws whatever was built
+            self.prepare()
             now = time.perf_counter()
             self.clock["setup"] = now - self.started
         elif event == "on_train_epoch_start":
-            self.epoch_started = now
+            self.epoch_started, self.validated = now, self.clock["validation"]
         elif event == "on_train_batch_start":
-            self.lower_lr()
+            self.set_lr()
+            self.freeze()
+            self.step += 1
+        elif event == "on_train_batch_end":
+            if self.step in self.stops:
+                self.validate()
         elif event == "on_train_epoch_end":
-            self.clock["steps"] += now - self.epoch_started
+            self.clock["steps"] += now - self.epoch_started - (self.clock["validation"] - self.validated)
 
-    def lower_lr(self) -> None:
-        """Ultralytics' schedule read at every step: read once an epoch, a training of two never comes down."""
+    def prepare(self) -> None:
+        """What is left to do right before the first step."""
+        model, total = unwrap_model(self.model), len(self.train_loader) * self.epochs
+        if self.check is not None:
+            self.check(model)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.frozen_steps = round(self.protocol.block_only * total)
+        self.stops = {max(1, round(share * total)) for share in self.at} - {total}
+        model.criterion = model.init_criterion()
+        if self.protocol.hold_heads and hasattr(model.criterion, "update"):
+            model.criterion.update = lambda: None
+        for net in (model, self.ema.ema):  # on CUDA Ultralytics makes it channels last; on a CPU it is faster too
+            net.to(memory_format=torch.channels_last)
+            for block in _blocks(net) if self.protocol.gamma else ():
+                if block.gamma is not None:
+                    nn.init.constant_(block.gamma, self.protocol.gamma)
+        init_seeds(self.args.seed, deterministic=self.args.deterministic)  # same draws whatever was built
+
+    def set_lr(self) -> None:
+        """The ramp, then Ultralytics' schedule at every step: read once an epoch, two epochs never come down."""
         factor = self.lf(self.step / len(self.train_loader))
+        if self.step < self.protocol.ramp:
+            factor *= (self.step + 1) / self.protocol.ramp
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        self.step += 1
+
+    def freeze(self) -> None:
+        """Freeze all but the blocks, norm statistics too, for the steps that train them alone."""
+        if self.step > self.frozen_steps or not self.frozen_steps:
+            return
+        model, frozen = unwrap_model(self.model), self.step < self.frozen_steps
+        ours = {id(p) for block in _blocks(model) for p in block.parameters()}
+        for p in self.trained:
+            p.requires_grad_(id(p) in ours or not frozen)
+        self._model_train()
+        if frozen:
+            inside = {id(m) for block in _blocks(model) for m in block.modules()}
+            for m in model.modules():
+                if isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in inside:
+                    m.eval()
 
     def get_dataset(self) -> dict[str, Any]:
         """Ultralytics' reading of the dataset's YAML, once a process."""
@@ -131,7 +172,7 @@ class Short(BaseTrainer):
         Each keeps the weight decay of its group; gamma has none.
         """
         optimizer = super().build_optimizer(model, *args, **kwargs)
-        blocks = [m for m in unwrap_model(model).modules() if isinstance(m, Attend)]
+        blocks = _blocks(unwrap_model(model))
         ours = {id(p) for m in blocks for p in m.parameters()}
         undecayed = {id(m.gamma) for m in blocks}
         for group in list(optimizer.param_groups):
@@ -141,7 +182,7 @@ class Short(BaseTrainer):
                 chosen = [p for p in taken if (id(p) in undecayed) is free]
                 if chosen:
                     rest = {k: v for k, v in group.items() if k != "params"}
-                    rest |= {"lr": group["lr"] * self.block_lr_factor, "param_group": "block"}
+                    rest |= {"lr": group["lr"] * self.protocol.block_lr_factor, "param_group": "block"}
                     optimizer.add_param_group(rest | {"params": chosen} | ({"weight_decay": 0.0} if free else {}))
         optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"]]
         return optimizer
@@ -158,9 +199,19 @@ class Short(BaseTrainer):
         return validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
 
     def validate(self) -> tuple[dict[str, Any], float]:
-        """Ultralytics' validation, timed."""
-        start = time.perf_counter()
+        """Ultralytics' validation, timed, its figures kept as a point of the curve."""
+        start, draws = time.perf_counter(), _draws()
         result = super().validate()
+        _draw_again(draws)
+        of, free = task.TASKS[self.args.task], getattr(self.validator, "nms_free", None)
+        self.curve.append(
+            {
+                "images": self.images_seen,
+                "value": of.figures(self.validator.metrics)[0],  # trainer.metrics has them rounded
+                "nms_free": of.figures(free)[0] if free is not None else None,
+                "loss": sum(float(v) for k, v in result[0].items() if k.startswith("val/")),
+            }
+        )
         self.clock["validation"] += time.perf_counter() - start
         return result
 
@@ -193,11 +244,20 @@ def short_train(
     model: BaseModel,
     overrides: Mapping[str, Any],
     *,
-    block_lr_factor: float = 1.0,
+    protocol: Protocol = Protocol(),  # noqa: B008  frozen
+    at: Sequence[float] = (),
     check: Callable[[BaseModel], object] | None = None,
     log: Path | None = None,
 ) -> tuple[BaseModel, Score]:
-    """Train ``model`` as ``overrides`` say and score the result once on the val split.
+    """Train ``model`` as ``overrides`` say and score the result on the val split.
+
+    Args:
+        model: The model, its weights in it.
+        overrides: Ultralytics' training arguments.
+        protocol: How the training lets inserted blocks be seen.
+        at: Shares of the training in (0, 1) after which the model is scored as well, see :attr:`Score.curve`.
+        check: Called with the model right before the first step.
+        log: File that takes what Ultralytics prints.
 
     Returns:
         The exponential moving average of the weights, in fp32 on the CPU, and its score.
@@ -206,19 +266,17 @@ def short_train(
         TrainingFailed: Not finite, out of memory, or any other error of the training, with its reason.
     """
     start = time.perf_counter()
-    state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    draws = _draws()
     with _into(log):
         try:
-            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, block_lr_factor, check)
+            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check)
             trainer.train()
         except TrainingFailed:
             raise
         except (RuntimeError, MemoryError, ValueError, FloatingPointError) as e:
             raise TrainingFailed(_reason(e)) from e
         finally:
-            random.setstate(state[0])
-            np.random.set_state(state[1])
-            torch.set_rng_state(state[2])
+            _draw_again(draws)
     trained = trainer.ema.ema.float().cpu().to(memory_format=torch.contiguous_format)
     return trained, _score(trainer, time.perf_counter() - start)
 
@@ -245,7 +303,28 @@ def _score(trainer: Any, total: float) -> Score:
         batches_sha=trainer.batches.hexdigest()[:16],
         seconds={**trainer.clock, "rest": total - sum(trainer.clock.values()), "total": total},
         gamma=gammas(trainer.ema.ema),
+        curve=tuple(trainer.curve),
     )
+
+
+def _backbone(model: BaseModel) -> list[int]:
+    """Rows of the backbone without those of inserted blocks."""
+    return [i for i in range(len(model.yaml["backbone"])) if not isinstance(model.model[i], Attend)]
+
+
+def _blocks(model: nn.Module) -> list[Attend]:
+    return [m for m in model.modules() if isinstance(m, Attend)]
+
+
+def _draws() -> tuple[Any, ...]:
+    """The state of all random numbers."""
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _draw_again(draws: tuple[Any, ...]) -> None:
+    random.setstate(draws[0])
+    np.random.set_state(draws[1])
+    torch.set_rng_state(draws[2])
 
 
 def gammas(model: BaseModel) -> dict[str, float]:

@@ -4,8 +4,8 @@
 
 Every placement starts from the same base and sees the same batches as the untouched base under the same seed; a gain
 is the difference between the two. Three placebos stand where the best block stands: `same` returns its input,
-`mhsa_noise` is mhsa reading noise, `mhsa_own` is mhsa whose pixels attend to themselves alone (the same weights and
-the same work as mhsa, without a view of the rest of the picture).
+`mhsa_noise` is mhsa reading noise, `mhsa_own` is mhsa whose pixels attend to themselves alone (the same weights
+without a view of the rest of the picture); see scripts/placebos.py.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import torch
-from torch import Tensor, nn
 
-from modules.quadratic.mhsa import MHSA
-from modules.registry import attention
+import modules
 from nas import graph, plugin, train, weights
 from nas.demo import DEMO_BASE, IMAGE_SIZE, NAMES, demo_dataset
+from nas.protocol import Protocol
 from search_spaces import Placement
 
 RECIPE: dict[str, Any] = {
@@ -80,38 +79,6 @@ FIELDS = (
 )
 
 
-@attention("same", paper="placebo", family="placebo")
-class Same(nn.Module):
-    """y = x, [B, C, H, W]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]."""
-        return x
-
-
-@attention("mhsa_noise", paper="placebo", family="placebo", cost="quadratic")
-class NoiseMHSA(MHSA):
-    """mhsa of standard normal noise in place of x."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, H, W]."""
-        return super().forward(torch.randn_like(x))
-
-
-@attention("mhsa_own", paper="placebo", family="placebo", cost="quadratic")
-class OwnMHSA(MHSA):
-    """mhsa whose attention matrix is the unit matrix: every pixel attends to itself alone."""
-
-    def position_logits(self, q: Tensor) -> Tensor:
-        """As mhsa's, [B, heads, HW, HW], with -inf off the diagonal."""
-        logits = super().position_logits(q)
-        own = torch.eye(logits.shape[-1], dtype=torch.bool, device=q.device)
-        return logits.masked_fill(~own, float("-inf"))
-
-
 def main() -> None:
     """Train every placement under every seed, write a row each, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -124,6 +91,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=BLOCK_LR_FACTOR)
     args = parser.parse_args()
     plugin.register()
+    modules.load(str(Path(__file__).with_name("placebos.py")))
     base = weights.open_model(args.base)
     data = str(demo_dataset())
     rows: list[dict[str, Any]] = []
@@ -153,7 +121,7 @@ def run(base: Any, label: str, overrides: dict[str, Any], factor: float, log: Pa
     torch.manual_seed(seed)
     model = weights.build(graft.yaml, dict(enumerate(NAMES)), seed=seed)
     weights.transfer(base, model, graft.moved, seed)
-    return train.short_train(model, overrides, block_lr_factor=factor, log=log)[1]
+    return train.short_train(model, overrides, protocol=Protocol(block_lr_factor=factor), log=log)[1]
 
 
 def placement(label: str) -> Placement:

@@ -10,6 +10,7 @@ import torch
 from training import ARGS, build, short
 
 from nas import train
+from nas.protocol import Protocol
 
 BOTH = {"neck.p3": "sk", "backbone.p4": "cot"}
 
@@ -17,7 +18,7 @@ BOTH = {"neck.p3": "sk", "backbone.p4": "cot"}
 def trained(base: Path, data: Path, folder: Path, factor: float, blocks: dict[str, str], **args: Any) -> Any:
     """A trainer after its training."""
     overrides = {**ARGS, **args, "data": str(data), "project": str(folder)}
-    trainer = train.TRAINERS["detect"](build(base, blocks), overrides, factor)
+    trainer = train.TRAINERS["detect"](build(base, blocks), overrides, Protocol(block_lr_factor=factor))
     trainer.train()
     return trainer
 

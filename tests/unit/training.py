@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from nas import graph, train, weights
+from nas.protocol import Protocol
 from search_spaces import Placement
 
 NAMES = {0: "red", 1: "green"}
@@ -52,4 +53,6 @@ def short(
     """Train briefly."""
     factor = args.pop("block_lr_factor", 1.0)
     overrides = {**ARGS, **args, "data": str(data), "project": str(folder)}
-    return train.short_train(model, overrides, block_lr_factor=factor, check=check, log=folder / "log.txt")
+    return train.short_train(
+        model, overrides, protocol=Protocol(block_lr_factor=factor), check=check, log=folder / "log.txt"
+    )

@@ -1,0 +1,184 @@
+"""Goes in: the demo. Comes out: how well each way of training briefly ranks placements, as CSV files and a table.
+
+    python scripts/protocol.py [--only NAME ...] [--workers 2] [--out studies/protocol]
+
+Every variant trains the same placements, the untouched base and two placebos among them, under the same two seeds.
+So does one long training, whose settings are no variant's. A variant is judged by Kendall's tau of its gains over the
+base with those of the long training (the other seed on either side, so that shared luck does not count), by the spread
+between placements over the noise of a paired difference, and by its seconds. What is finished is kept; the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from nas import recipe, run, trainings
+from nas.placing import read
+from nas.protocol import Protocol
+from search_spaces import Placement
+
+PLACEMENTS = (
+    "", "neck.p3=same", "neck.p3=mhsa_noise",
+    "neck.p3=mhsa", "neck.p3=cot", "neck.p3=sk", "neck.p3=mobilevit", "neck.p3=eca", "neck.p3=s2", "neck.p3=gc",
+    "neck.p3=swin", "neck.p3=lka", "neck.p4=cot", "neck.p4=mhsa", "neck.p4_td=aft", "neck.p5=parnet",
+    "backbone.p3=sk", "backbone.p4=cbam",
+)  # fmt: skip
+SEEDS = (0, 1)
+LONG = "long"
+AT = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train briefly.
+
+    Args:
+        why: What it is, in words.
+        protocol: See :class:`nas.protocol.Protocol`.
+        epochs: Its length.
+        train: Ultralytics' arguments that differ.
+        fields: Fields of the recipe that differ.
+    """
+
+    why: str
+    protocol: Protocol
+    epochs: int = 1
+    train: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def joint(**changes: Any) -> Protocol:
+    """All of the model trained, blocks a hundred times as fast."""
+    return Protocol(**{"block_lr_factor": 100.0, **changes})
+
+
+FLAT = {"lr0": 1e-4, "lrf": 1.0, "fraction": 1.0}
+VARIANTS = {
+    LONG: Variant(
+        "what is to be predicted: three epochs of all weights, lr 3e-4 falling to a twentieth, blocks x30",
+        Protocol(30.0, ramp=30), 3, {"lr0": 3e-4, "lrf": 0.05, "fraction": 1.0},
+    ),
+    "neck": Variant("backbone frozen, lr 1e-4 held, blocks x100", joint(freeze_backbone=True), train=FLAT),
+    "joint": Variant("all weights, lr 1e-4 held, blocks x100", joint(), train=FLAT),
+    "before": Variant(
+        "the default until now: lr 5e-4 falling to a twentieth, blocks x20, no ramp, head weights as Ultralytics",
+        Protocol(20.0, ramp=0, hold_heads=False), train={"lr0": 5e-4, "lrf": 0.05, "fraction": 1.0},
+    ),
+    "blocks alone": Variant("base frozen, blocks at lr 1e-2", joint(block_only=1.0), train=FLAT),
+    "blocks first": Variant("half of the steps blocks alone, then joint", joint(block_only=0.5), train=FLAT),
+    "neck, falling": Variant(
+        "as neck, lr falling to a twentieth", joint(freeze_backbone=True), train={**FLAT, "lrf": 0.05}
+    ),
+    "neck, x20": Variant("as neck, blocks x20", joint(freeze_backbone=True, block_lr_factor=20.0), train=FLAT),
+    "neck, x300": Variant("as neck, blocks x300", joint(freeze_backbone=True, block_lr_factor=300.0), train=FLAT),
+    "neck, gamma 0.1": Variant("as neck, gamma from 0.1", joint(freeze_backbone=True, gamma=0.1), train=FLAT),
+    "neck, quarter": Variant(
+        "as neck, four epochs of a quarter of the pictures", joint(freeze_backbone=True), 4, {**FLAT, "fraction": 0.25}
+    ),
+    "neck, 96 px": Variant("as neck, at 96 pixels", joint(freeze_backbone=True), train={**FLAT, "imgsz": 96}),
+    "joint, no ramp": Variant("as joint, full rate from the first step", joint(ramp=0), train=FLAT),
+    "joint, lr 1e-3": Variant(
+        "as joint, lr 1e-3 and blocks x10", joint(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}
+    ),
+    "plain, from scratch": Variant(
+        "blocks as in their papers, all weights random", Protocol(1.0), train={**FLAT, "lr0": 1e-3},
+        fields={"wire": "plain", "weights": "none", "base": "yolov10n.yaml"},
+    ),
+}  # fmt: skip
+
+
+def resolved(variant: Variant, out: Path) -> recipe.Recipe:
+    """The demo's recipe with what a variant changes."""
+    values = {
+        "name": "protocol", "output": str(out / "runs"), "space": "article", "latency_runs": 3,
+        "modules": (str(Path(__file__).with_name("placebos.py")),), **variant.fields,
+    }  # fmt: skip
+    args = [f"{k}={v}" for k, v in {**variant.train, "device": "cpu"}.items()]
+    return run.resolve(run.DEMO_RECIPE, values, args)
+
+
+def jobs(variant: Variant) -> list[trainings.Job]:
+    """Every placement under every seed; a seed's base first."""
+    made = [read(text) if text else Placement() for text in PLACEMENTS]
+    return [trainings.Job(p, seed, variant.epochs, AT, variant.protocol) for seed in SEEDS for p in made]
+
+
+def gains(rows: pd.DataFrame, column: str = "map50_95", images: float | None = None) -> pd.DataFrame:
+    """[placement, seed] of a column minus the base's under the same seed, at a budget (the last by default)."""
+    budget = images or rows.images.max()
+    wide = rows[rows.images == budget].pivot_table(index="placement", columns="seed", values=column, sort=False)
+    return wide - wide.loc["base"]
+
+
+def tau(ours: pd.DataFrame, long: pd.DataFrame) -> float:
+    """Kendall's tau-b between seed a of one and seed b of the other, mean over a != b; the base, 0, is in it."""
+    both = ours.index.intersection(long.index)
+    pairs = [(a, b) for a in ours.columns for b in long.columns if a != b]
+    return float(np.mean([kendalltau(ours.loc[both, a], long.loc[both, b]).statistic for a, b in pairs]))
+
+
+def spread_and_noise(found: pd.DataFrame) -> tuple[float, float]:
+    """True standard deviation between placements, and that of one paired difference: two seeds, method of moments."""
+    rest = found.drop(index="base")
+    noise = float((rest.var(axis=1, ddof=1)).mean())
+    return max(0.0, float(rest.mean(axis=1).var(ddof=1)) - noise / rest.shape[1]) ** 0.5, noise**0.5
+
+
+def table(out: Path) -> str:
+    """Markdown: every variant's tau, spread, noise and cost."""
+    frames = {name: pd.read_csv(file_of(out, name)) for name in VARIANTS if file_of(out, name).is_file()}
+    frames = {name: rows[rows.reason.isna()] for name, rows in frames.items()}
+    long = gains(frames[LONG])
+    lines = [
+        "| variant | pictures | tau with long | tau, earlier | spread | noise | spread / noise | s a training |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, rows in frames.items():
+        budgets = sorted(rows.images.unique())
+        found = gains(rows)
+        spread, noise = spread_and_noise(found)
+        early = tau(gains(rows, images=budgets[len(budgets) // 2 - 1]), long)
+        seconds = rows[rows.images == budgets[-1]].seconds.median()
+        lines.append(
+            f"| {name} | {budgets[-1]} | {tau(found, long):.2f} | {early:.2f} | {spread:.4f} | {noise:.4f} "
+            f"| {spread / noise if noise else float('nan'):.1f} | {seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def file_of(out: Path, name: str) -> Path:
+    """Where a variant's rows are."""
+    return out / f"{name.replace(',', '').replace(' ', '-')}.csv"
+
+
+def main() -> None:
+    """Run what is missing, variant by variant, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=Path("studies/protocol"))
+    args = parser.parse_args()
+    for name in args.only:
+        variant = VARIANTS[name]
+        for rows in trainings.run_all(
+            resolved(variant, args.out), jobs(variant), file_of(args.out, name), args.workers
+        ):
+            last = rows[-1]
+            print(name, last["placement"], last["seed"], last["map50_95"], last["seconds"], last["reason"], flush=True)
+    print(table(args.out))
+
+
+if __name__ == "__main__":
+    main()
