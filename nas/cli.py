@@ -111,6 +111,37 @@ def search(
     run.search(recipe, flags, args or [])
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def correlate(
+    args: Args = None,
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A study as a YAML file.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="YAML|DIR", help="Your dataset.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="PT", help="Trained weights of the base.")] = None,
+    base: Annotated[str | None, typer.Option(metavar="YAML", help="Model YAML.")] = None,
+    space: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Search space.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="The short budget: epochs of a trial.")] = None,
+    warm_epochs: Annotated[int | None, typer.Option(help="Epochs of the base on your data before any trial.")] = None,
+    block_lr_factor: Annotated[float | None, typer.Option(help="Learning rate of blocks over the base's.")] = None,
+    modules: Modules = None,
+    output: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the studies.")] = None,
+    placements: Annotated[int, typer.Option(help="How many placements, the base among them.")] = 12,
+    times: Annotated[int, typer.Option(help="The long budget over the short.")] = 4,
+) -> None:
+    """Check on your data that the short trainings of a search rank placements as longer ones do.
+
+    Trains some placements under two seeds for the short and the long budget, and says in one sentence whether to
+    rely on the short one. Takes the arguments of `search`; a search with the same ones shows what was found.
+
+    Example: `python -m nas correlate --data my.yaml --weights yolov10n.pt imgsz=320`
+    """
+    from nas import correlate_command
+
+    own = ("correlate_command", "args", "recipe", "placements", "times")
+    flags = {k: v for k, v in locals().items() if k not in (*own, "own")}
+    correlate_command.command(recipe, flags, args or [], placements, times)
+
+
 @app.command()
 def graft(
     base: Annotated[str, typer.Argument(metavar="PT", help="Trained weights, e.g. yolov10n.pt.")],

@@ -87,6 +87,10 @@ class Recipe(BaseModel):
     warm_lr0: float = Field(0.001, gt=0, description="Learning rate of those epochs.")
     epochs: int = Field(3, ge=1, description="Epochs of every trial.")
     block_lr_factor: float = Field(20.0, gt=0, description="Learning rate of blocks and gamma over the base's.")
+    freeze: Literal["none", "backbone"] = Field(
+        "none",
+        description="What of the base stays as it is in a trial; cheap where all sites are in the neck.",
+    )
     latency_runs: int = Field(30, ge=3, description="Interleaved pairs of a latency measurement.")
     latency_backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] = Field(
         "torch", description="What runs the model when its latency is measured: torch, or the exported file's runtime."
@@ -135,7 +139,7 @@ class Recipe(BaseModel):
     @property
     def protocol(self) -> Protocol:
         """How each training lets its blocks be seen."""
-        return Protocol(block_lr_factor=self.block_lr_factor)
+        return Protocol(block_lr_factor=self.block_lr_factor, freeze_backbone=self.freeze == "backbone")
 
     @property
     def imgsz(self) -> int:

@@ -77,7 +77,8 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
     setting.folder.mkdir(parents=True, exist_ok=True)
     study = studies.open_study(setting, storage or open_storage(studies.storage_url(setting)))
     studies.write_recipe(setting)
-    for line in introduce(setting, len(studies.export.finished(study))):
+    say_all(setting, say)
+    for line in (*outlook(setting), f"study: {setting.folder}" + continued(len(studies.export.finished(study)))):
         say(line)
     try:
         base = warm.warm_base(setting)
@@ -164,7 +165,33 @@ def greet(r: recipes.Recipe, say: Any) -> None:
         )
 
 
-def introduce(setting: Any, done: int) -> list[str]:
+def continued(done: int) -> str:
+    """``, continued after 12 placements``, or nothing."""
+    return f", continued after {done} placements" if done else ""
+
+
+def outlook(setting: Any) -> list[str]:
+    """What `correlate` has found of this recipe, or that it has not been asked."""
+    from nas import correlate
+
+    found = correlate.stored(setting)
+    if found is not None:
+        return [f"short training: {found.sentence}"]
+    if setting.recipe.data == "demo":
+        return ["short training: measured on the demo in studies/protocol.md; `correlate` checks it on your data"]
+    return [
+        "warning: nobody has checked that so short a training ranks placements on this data as a longer one would; "
+        "`python -m nas correlate` with the same arguments does"
+    ]
+
+
+def say_all(setting: Any, say: Callable[[str], None]) -> None:
+    """Say what the checks found."""
+    for line in introduce(setting):
+        say(line)
+
+
+def introduce(setting: Any) -> list[str]:
     """What the checks found."""
     r, d, c = setting.recipe, setting.dataset, setting.base_cost
     lines = [f"note: {text}" for text in setting.notes]
@@ -178,7 +205,6 @@ def introduce(setting: Any, done: int) -> list[str]:
         f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
         f"sampler {r.sampler}; objectives {', '.join([setting.task.metric, *r.objectives[1:]])}",
         f"training: {r.epochs} epochs a placement, after {r.warm_epochs} of the base",
-        f"study: {setting.folder}" + (f", continued after {done} placements" if done else ""),
     ]
     return lines
 

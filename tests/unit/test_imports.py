@@ -13,10 +13,10 @@ from conftest import REPO, run_python
 ORDER = """
     errors plugin __init__ doctor quiet
     onefile
-    front protocol shapes graph fit placing demo recipe storage dataset labels cost deploy agreement weights folders
-    data task validate score train sampler setting warm trainings deploy_rows deploy_report catalogue pages
+    front spread protocol shapes graph fit placing demo recipe storage dataset labels cost deploy agreement weights
+    folders data task validate score train sampler setting warm trainings deploy_rows deploy_report catalogue pages
     model_card export grafting bundle rescale report dashboard display objective study run train_command export_command
-    notebook api show show_blocks cli __main__
+    notebook api show show_blocks correlate correlate_command cli __main__
     """.split()  # noqa: SIM905
 
 

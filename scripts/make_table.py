@@ -1,0 +1,121 @@
+"""Goes in: a folder with recipe.yaml. Comes out: real trainings of its space, as a table.
+
+    python scripts/make_table.py studies/tables/demo-neck [--placements 400] [--random 24] [--best 20] [--workers 2]
+
+In a fixed order: the base and the placebos under three seeds, every placement of one block, then pairs as a shuffle
+has them. Every so-many-th placement is trained under two more seeds (they tell the noise), and so are the best of the
+first seed (they tell which of them were luck). What is finished is kept; the same command goes on, a larger number
+extends the table. Latencies are measured at the end, alone on the machine, beside the base.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import random
+from pathlib import Path
+
+os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+
+import pandas as pd
+
+from nas import cost, deploy, graph, recipe, setting, trainings, weights
+from nas.placing import read
+from search_spaces import Placement, SearchSpace
+from search_spaces import load as load_space
+
+SEEDS = (0, 1, 2)
+AT = (0.25, 0.5, 0.75)
+PLACEBOS = ("neck.p3=same", "neck.p3=mhsa_noise", "neck.p3=mhsa_own")
+COSTS = ("placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms")
+
+
+def ordered(space: SearchSpace) -> list[Placement]:
+    """Every placement of a space with at most two blocks: singles in their order, pairs shuffled."""
+    sites = dict(space.sites)
+    singles = [Placement.of({s: b}) for s, blocks in sites.items() for b in blocks]
+    pairs = [
+        Placement.of({s: a, t: b}) for s, t in itertools.combinations(sites, 2) for a in sites[s] for b in sites[t]
+    ]
+    random.Random(0).shuffle(pairs)
+    return singles + (pairs if space.max_blocks > 1 else [])
+
+
+def first_pass(space: SearchSpace, epochs: int, count: int, repeats: int) -> list[trainings.Job]:
+    """Base and placebos under every seed, ``count`` placements under the first, ``repeats`` of them under all."""
+    always = [Placement(), *(read(text) for text in PLACEBOS)]
+    placements = ordered(space)[:count]
+    step = max(1, len(placements) // repeats)
+    made = [trainings.Job(p, seed, epochs, AT) for p in always for seed in SEEDS]
+    for i, p in enumerate(placements):
+        made += [trainings.Job(p, s, epochs, AT) for s in (SEEDS if i % step == step // 2 else SEEDS[:1])]
+    return made
+
+
+def second_pass(space: SearchSpace, epochs: int, file: Path, best: int) -> list[trainings.Job]:
+    """The best of the first seed under the other seeds."""
+    rows = pd.read_csv(file)
+    rows = rows[(rows.seed == SEEDS[0]) & (rows.images == rows.images.max())]
+    known = {p.label: p for p in ordered(space)}
+    top = [p for p in rows.sort_values("map50_95", ascending=False).placement if p in known][:best]
+    return [trainings.Job(known[p], seed, epochs, AT) for p in top for seed in SEEDS[1:]]
+
+
+def weigh(r: recipe.Recipe, folder: Path) -> None:
+    """Parameters, GFLOPs and latency of every trained placement that placements.csv does not have."""
+    file = folder / "placements.csv"
+    rows = pd.read_csv(folder / "trials.csv").dropna(subset=["map50_95"])
+    have = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COSTS))
+    missing = [p for p in dict.fromkeys(rows.placement) if p not in set(have.placement)]
+    prepared = setting.prepare(r) if missing else None
+    for label in missing:
+        assert prepared is not None
+        have.loc[len(have)] = weighed(prepared, label)
+        if len(have) % 20 == 0 or label == missing[-1]:
+            have.to_csv(file, index=False, float_format="%.6g")
+            print(f"{len(have)} placements weighed", flush=True)
+
+
+def weighed(prepared: setting.Setting, label: str) -> list[object]:
+    """A line of placements.csv."""
+    r, placement = prepared.recipe, Placement() if label == "base" else read(label)
+    graft = graph.insert(prepared.yaml, placement, r.wire)
+    model = weights.build(graft.yaml, prepared.dataset.names)
+    base = prepared.base_cost
+    more = [
+        cost.block_cost(b, prepared.sites[s].channels, prepared.sites[s].size(r.imgsz), r.wire) for s, b in placement
+    ]
+    runner = deploy.runner(model, "torch", r.imgsz, prepared.device)
+    found = cost.latency(runner, prepared.fused, r.imgsz, r.latency_runs)
+    ratio = found.ratio if len(placement) else 1.0
+    gflops = base.gflops + sum(g for _, g in more)
+    return [placement.id, label, cost.params(model), gflops, ratio, found.ms, found.base_ms]
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--placements", type=int, default=400)
+    parser.add_argument("--random", type=int, default=24, help="of them under three seeds, evenly spread")
+    parser.add_argument("--best", type=int, default=20, help="of them under three seeds, the best of the first")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--costs", action="store_true", help="only the costs")
+    args = parser.parse_args()
+    r = recipe.read(args.folder / "recipe.yaml", {"name": "table", "output": str(args.folder / "runs"), "train": {}})
+    space, file = load_space(r.space), args.folder / "trials.csv"
+    passes = [] if args.costs else [lambda: first_pass(space, r.epochs, args.placements, args.random)]
+    passes += [] if args.costs else [lambda: second_pass(space, r.epochs, file, args.best)]
+    for jobs in passes:
+        planned = jobs()
+        left = len([j for j in planned if j.key not in trainings.done(file)])
+        for n, rows in enumerate(trainings.run_all(r, planned, file, args.workers), 1):
+            last = rows[-1]
+            print(f"{n}/{left}", *(last[k] for k in ("placement", "seed", "map50_95", "seconds", "reason")), flush=True)
+    weigh(r, args.folder)
+
+
+if __name__ == "__main__":
+    main()
