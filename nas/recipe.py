@@ -134,7 +134,8 @@ class Recipe(BaseModel):
         faults = train_faults(value)
         if faults:
             raise ValueError("\n".join(faults))
-        return {**TRAIN_DEFAULTS, **value}
+        batch = value.get("batch", TRAIN_DEFAULTS["batch"])
+        return {**TRAIN_DEFAULTS, "nbs": batch, **value}  # Ultralytics' 64 would make one step of four batches of 16
 
     @property
     def protocol(self) -> Protocol:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -156,10 +158,22 @@ _here: list[tuple[Setting, WarmBase]] = []
 
 
 def _begin(recipe: Recipe, threads: int) -> None:
+    end_with(os.getppid())
     setting = prepare(recipe)
     torch.set_num_threads(threads)
     setting.folder.mkdir(parents=True, exist_ok=True)
     _here.append((setting, warm_base(setting)))
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after ``parent`` is gone: a worker that nobody listens to must not go on training."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _one(job: Job) -> list[dict[str, Any]]:

@@ -15,7 +15,10 @@ from ultralytics.nn.tasks import BaseModel
 
 from nas import train, weights
 from nas.demo import cache_folder
+from nas.protocol import Protocol
 from nas.setting import Setting
+
+WARM_LRF = 0.1  # the base's learning rate falls to this share of its start; that of trials is held
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ def warm_base(setting: Setting) -> WarmBase:
     path = cache_folder() / "warm" / f"{_key(setting)}.pt"
     if path.is_file():
         return WarmBase(_read(path, setting), True, note)
-    overrides = overrides_of(setting, epochs=r.warm_epochs) | {"lr0": r.warm_lr0}
-    model, _ = train.short_train(model, overrides, log=setting.log)
+    overrides = overrides_of(setting, epochs=r.warm_epochs) | {"lr0": r.warm_lr0, "lrf": WARM_LRF}
+    model, _ = train.short_train(model, overrides, protocol=Protocol(hold_heads=False), log=setting.log)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     torch.save(model.state_dict(), part)

@@ -18,6 +18,7 @@ ARGS = {
     "seed": 0,
     "imgsz": 64,
     "batch": 4,
+    "nbs": 4,
     "workers": 0,
     "device": "cpu",
     "optimizer": "AdamW",
