@@ -105,6 +105,8 @@ class Short(BaseTrainer):
         model.criterion = model.init_criterion()
         if self.protocol.hold_heads and hasattr(model.criterion, "update"):
             model.criterion.update = lambda: None
+        if back := self.protocol.ema_steps:
+            self.ema.decay = lambda updates: 1 - 1 / min(back, updates + 1)
         for net in (model, self.ema.ema):  # on CUDA Ultralytics makes it channels last; on a CPU it is faster too
             net.to(memory_format=torch.channels_last)
             for block in _blocks(net) if self.protocol.gamma else ():

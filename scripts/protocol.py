@@ -20,24 +20,22 @@ from typing import Any
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
-import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau
 
-from nas import recipe, run, trainings
+from nas import recipe, run, spread, trainings
 from nas.placing import read
 from nas.protocol import Protocol
 from search_spaces import Placement
 
 PLACEMENTS = (
-    "", "neck.p3=same", "neck.p3=mhsa_noise",
+    "", "neck.p3=mhsa_noise",
     "neck.p3=mhsa", "neck.p3=cot", "neck.p3=sk", "neck.p3=mobilevit", "neck.p3=eca", "neck.p3=s2", "neck.p3=gc",
-    "neck.p3=swin", "neck.p3=lka", "neck.p4=cot", "neck.p4=mhsa", "neck.p4_td=aft", "neck.p5=parnet",
-    "backbone.p3=sk", "backbone.p4=cbam",
+    "neck.p3=swin", "neck.p4=cot", "neck.p4=mhsa", "neck.p4_td=aft", "neck.p5=parnet", "backbone.p3=sk",
+    "backbone.p4=cbam",
 )  # fmt: skip
 SEEDS = (0, 1)
 LONG = "long"
-AT = (0.25, 0.5, 0.75)
+AT = (0.5,)
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,9 @@ VARIANTS = {
         "as neck, four epochs of a quarter of the pictures", joint(freeze_backbone=True), 4, {**FLAT, "fraction": 0.25}
     ),
     "neck, 96 px": Variant("as neck, at 96 pixels", joint(freeze_backbone=True), train={**FLAT, "imgsz": 96}),
+    "joint, average of 15 steps": Variant(
+        "as joint, the moving average of the weights over 15 steps", joint(ema_steps=15), train=FLAT
+    ),
     "joint, no ramp": Variant("as joint, full rate from the first step", joint(ramp=0), train=FLAT),
     "joint, lr 1e-3": Variant(
         "as joint, lr 1e-3 and blocks x10", joint(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}
@@ -117,45 +118,73 @@ def jobs(variant: Variant) -> list[trainings.Job]:
 
 def gains(rows: pd.DataFrame, column: str = "map50_95", images: float | None = None) -> pd.DataFrame:
     """[placement, seed] of a column minus the base's under the same seed, at a budget (the last by default)."""
-    budget = images or rows.images.max()
-    wide = rows[rows.images == budget].pivot_table(index="placement", columns="seed", values=column, sort=False)
-    return wide - wide.loc["base"]
+    rows = rows[rows.images == (images or rows.images.max())]
+    wide = rows.pivot_table(index="placement", columns="seed", values=column, sort=False)
+    return wide.drop(index="base") - wide.loc["base"]
 
 
-def tau(ours: pd.DataFrame, long: pd.DataFrame) -> float:
-    """Kendall's tau-b between seed a of one and seed b of the other, mean over a != b; the base, 0, is in it."""
-    both = ours.index.intersection(long.index)
-    pairs = [(a, b) for a in ours.columns for b in long.columns if a != b]
-    return float(np.mean([kendalltau(ours.loc[both, a], long.loc[both, b]).statistic for a, b in pairs]))
+def across(ours: pd.DataFrame, long: pd.DataFrame) -> spread.Interval:
+    """Kendall's tau-b between seed a of one and seed b of the other, mean over a != b."""
+    both = [p for p in ours.index if p in long.index and ours.loc[p].notna().all() and long.loc[p].notna().all()]
+    a, b = ours.loc[both], long.loc[both]
+    return spread.mean_kendall([(a[i].to_numpy(), b[j].to_numpy()) for i in a for j in b if i != j])
 
 
-def spread_and_noise(found: pd.DataFrame) -> tuple[float, float]:
-    """True standard deviation between placements, and that of one paired difference: two seeds, method of moments."""
-    rest = found.drop(index="base")
-    noise = float((rest.var(axis=1, ddof=1)).mean())
-    return max(0.0, float(rest.mean(axis=1).var(ddof=1)) - noise / rest.shape[1]) ** 0.5, noise**0.5
+def unpaired_noise(rows: pd.DataFrame) -> float:
+    """Standard deviation over seeds of the bare score, pooled over placements."""
+    rows = rows[rows.images == rows.images.max()]
+    return float(rows.groupby("placement").map50_95.var(ddof=1).mean() ** 0.5)
 
 
 def table(out: Path) -> str:
     """Markdown: every variant's tau, spread, noise and cost."""
-    frames = {name: pd.read_csv(file_of(out, name)) for name in VARIANTS if file_of(out, name).is_file()}
-    frames = {name: rows[rows.reason.isna()] for name, rows in frames.items()}
+    frames = read_all(out)
     long = gains(frames[LONG])
     lines = [
-        "| variant | pictures | tau with long | tau, earlier | spread | noise | spread / noise | s a training |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| variant | pictures | tau with long (95%) | tau at half | spread | noise, paired | noise, bare "
+        "| spread / noise | s a training | failed |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, rows in frames.items():
+        failed, rows = int(rows.reason.notna().sum()), rows[rows.reason.isna()]
         budgets = sorted(rows.images.unique())
-        found = gains(rows)
-        spread, noise = spread_and_noise(found)
-        early = tau(gains(rows, images=budgets[len(budgets) // 2 - 1]), long)
+        found, middle = gains(rows), gains(rows, images=budgets[len(budgets) // 2 - 1])
+        tau, of = across(found, long), spread.spread(found.to_numpy(), int(budgets[-1]))
         seconds = rows[rows.images == budgets[-1]].seconds.median()
         lines.append(
-            f"| {name} | {budgets[-1]} | {tau(found, long):.2f} | {early:.2f} | {spread:.4f} | {noise:.4f} "
-            f"| {spread / noise if noise else float('nan'):.1f} | {seconds:.1f} |"
+            f"| {name} | {budgets[-1]:.0f} | {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}) "
+            f"| {across(middle, long).value:.2f} | {of.spread.value:.4f} | {of.noise.value:.4f} "
+            f"| {unpaired_noise(rows):.4f} | {of.ratio.value:.1f} | {seconds:.1f} | {failed} |"
         )
     return "\n".join(lines)
+
+
+def scores(out: Path) -> str:
+    """Markdown: tau with the long training by what is read off a short one."""
+    frames = read_all(out)
+    long = gains(frames[LONG])
+    lines = [
+        "| variant | mAP at the end | mean of the two last | NMS-free head | validation loss |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, rows in frames.items():
+        if name == LONG:
+            continue
+        half = sorted(rows.images.dropna().unique())[0]
+        last = gains(rows)
+        kinds = [
+            last,
+            (last + gains(rows, images=half)) / 2,
+            gains(rows, "nms_free_map50_95"),
+            -gains(rows, "val_loss"),
+        ]
+        lines.append(f"| {name} | " + " | ".join(f"{across(kind, long).value:.2f}" for kind in kinds) + " |")
+    return "\n".join(lines)
+
+
+def read_all(out: Path) -> dict[str, pd.DataFrame]:
+    """Rows of every variant that has run."""
+    return {name: pd.read_csv(file_of(out, name)) for name in VARIANTS if file_of(out, name).is_file()}
 
 
 def file_of(out: Path, name: str) -> Path:
@@ -177,7 +206,7 @@ def main() -> None:
         ):
             last = rows[-1]
             print(name, last["placement"], last["seed"], last["map50_95"], last["seconds"], last["reason"], flush=True)
-    print(table(args.out))
+    print(table(args.out), scores(args.out), sep="\n\n")
 
 
 if __name__ == "__main__":
