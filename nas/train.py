@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import hashlib
 import logging
 import math
@@ -11,12 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
-from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import init_seeds, unwrap_model
@@ -24,12 +25,13 @@ from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 from modules.attend import Attend
 from nas import task
 from nas.protocol import Protocol
+from nas.reading import Reading
 from nas.score import Score
 from nas.validate import VALIDATORS
 
 HASHED = ("img", "cls", "bboxes", "batch_idx", "masks", "keypoints")  # of a batch, where its task has it
-READ = ("imgsz", "cache", "single_cls", "classes", "fraction", "rect", "task")  # arguments that decide what is read
-DRAWN = ("scale", "fliplr", "flipud", "erasing", "auto_augment", "hsv_h", "hsv_s", "hsv_v")  # and how classify draws it
+P = ParamSpec("P")
+T = TypeVar("T")
 QUIET = {"plots": False, "val": False, "save": False, "verbose": False, "exist_ok": True, "save_json": False}
 
 
@@ -37,7 +39,7 @@ class TrainingFailed(RuntimeError):
     """A training that gave no number; the message is the reason that the trial records."""
 
 
-class Short(BaseTrainer):
+class Short(Reading):
     """What makes each of Ultralytics' trainers one for many short trainings in one process, see :data:`TRAINERS`.
 
     It trains the very model it is given, from the weights that are in it; datasets are read once a process; the
@@ -52,8 +54,6 @@ class Short(BaseTrainer):
         at: Shares of the steps, in (0, 1), after which the model is scored as well.
         check: Called with the model right before the first step, to verify what is in it.
     """
-
-    datasets: dict[tuple[Any, ...], Any] = {}  # noqa: RUF012  shared by all trainings of a process
 
     def __init__(
         self,
@@ -137,29 +137,6 @@ class Short(BaseTrainer):
                 if isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in inside:
                     m.eval()
 
-    def get_dataset(self) -> dict[str, Any]:
-        """Ultralytics' reading of the dataset's YAML, once a process."""
-        key = ("data", str(self.args.data), self.args.single_cls, self.args.task)
-        if key not in self.datasets:
-            self.datasets[key] = super().get_dataset()
-        return dict(self.datasets[key])
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """The dataset of an earlier training with fresh transforms, where it reads the same."""
-        keys = READ + DRAWN * (self.args.task == "classify")
-        key = (str(self.args.data), str(img_path), mode, batch, *(str(getattr(self.args, k, None)) for k in keys))
-        if key not in self.datasets:
-            self.datasets[key] = super().build_dataset(img_path, mode, batch)
-            return self.datasets[key]
-        dataset = self.datasets[key]
-        if self.args.task == "classify":  # its transforms keep nothing
-            return dataset
-        dataset.transforms = dataset.build_transforms(hyp=copy(self.args))
-        if dataset.cache != "ram":
-            dataset.buffer = []
-            dataset.ims = [None] * dataset.ni
-        return dataset
-
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Hash the batch as it comes from the loader, then as Ultralytics does."""
         for part in HASHED:
@@ -242,6 +219,22 @@ class Short(BaseTrainer):
 TRAINERS = {name: type(f"Short{t.trainer.__name__}", (Short, t.trainer), {}) for name, t in task.TASKS.items()}
 
 
+def _tidy(function: Callable[P, T]) -> Callable[P, T]:
+    """Leave what was there before to itself: Ultralytics looks through all of it for garbage after each training."""
+
+    @functools.wraps(function)
+    def tidied(*args: P.args, **kwargs: P.kwargs) -> T:
+        gc.freeze()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            gc.collect()
+            gc.unfreeze()
+
+    return tidied
+
+
+@_tidy
 def short_train(
     model: BaseModel,
     overrides: Mapping[str, Any],

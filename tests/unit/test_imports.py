@@ -11,12 +11,11 @@ from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
 ORDER = """
-    errors plugin __init__ doctor quiet
-    onefile
-    front spread protocol shapes graph fit placing demo recipe storage dataset labels cost deploy agreement weights
-    folders data task validate score train sampler setting warm trainings deploy_rows deploy_report catalogue pages
-    model_card export grafting bundle rescale report dashboard display objective study run train_command export_command
-    notebook api show show_blocks correlate correlate_command cli __main__
+    errors plugin __init__ doctor quiet onefile front spread protocol shapes graph fit placing demo recipe storage
+    dataset labels cost deploy agreement weights folders data task pixels matching validate reading score train
+    sampler setting warm trainings deploy_rows deploy_report catalogue pages model_card export grafting bundle
+    rescale report dashboard display objective study run train_command export_command notebook api show show_blocks
+    correlate correlate_command cli __main__
     """.split()  # noqa: SIM905
 
 
