@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nas import recipe, sampler, spread, trainings
+from nas import jobs, recipe, sampler, spread
 from nas.setting import Setting
 from search_spaces import Placement
 
@@ -85,7 +85,7 @@ def chosen(setting: Setting, count: int) -> list[Placement]:
     return [Placement(), *sampler.sparse(setting.space, count - 1, setting.allowed, setting.recipe.seed)]
 
 
-def jobs(setting: Setting, placements: Sequence[Placement], times: int) -> list[trainings.Job]:
+def planned(setting: Setting, placements: Sequence[Placement], times: int) -> list[jobs.Job]:
     """Every placement under both seeds.
 
     Where the learning rate does not depend on how long the training is, the short budgets are points of the long
@@ -95,21 +95,21 @@ def jobs(setting: Setting, placements: Sequence[Placement], times: int) -> list[
     lengths: dict[int, tuple[float, ...]] = {e: (), 2 * e: (), times * e: ()}
     if float(setting.recipe.train.get("lrf", 0.01)) == 1.0:
         lengths = {e * times: (1 / times, 2 / times)}
-    return [trainings.Job(p, s, n, at) for s in SEEDS for p in placements for n, at in lengths.items()]
+    return [jobs.Job(p, s, n, at) for s in SEEDS for p in placements for n, at in lengths.items()]
 
 
 def run(setting: Setting, count: int, times: int, workers: int, threads: int) -> Iterator[list[dict[str, Any]]]:
     """Train what is missing; rows as they come, kept in the study's folder."""
-    for length, of in _by_length(jobs(setting, chosen(setting, count), times)).items():
-        yield from trainings.run_all(setting.recipe, of, file_of(setting, length), workers, threads)
+    for length, of in _by_length(planned(setting, chosen(setting, count), times)).items():
+        yield from jobs.run_all(setting.recipe, of, file_of(setting, length), workers, threads)
 
 
 def measure(setting: Setting, count: int, times: int) -> Correlation:
     """Judge finished trainings."""
-    planned = jobs(setting, chosen(setting, count), times)
-    frames = [pd.read_csv(file_of(setting, length)) for length in _by_length(planned)]
+    them = planned(setting, chosen(setting, count), times)
+    frames = [pd.read_csv(file_of(setting, length)) for length in _by_length(them)]
     rows = pd.concat(frames).dropna(subset=["map50_95"])
-    rows = rows[rows.placement_id.isin({j.placement.id for j in planned})]
+    rows = rows[rows.placement_id.isin({j.placement.id for j in them})]
     images = int(rows[rows.placement == "base"].images.max())
     e = setting.recipe.epochs
     short, double, long = (gains(rows, round(images * n / (times * e))) for n in (e, 2 * e, times * e))
@@ -181,14 +181,14 @@ def file_of(setting: Setting, epochs: int) -> Path:
     return setting.folder / f"correlate-{key(setting)}-{epochs}.csv"
 
 
-def _by_length(planned: Sequence[trainings.Job]) -> dict[int, list[trainings.Job]]:
+def _by_length(planned: Sequence[jobs.Job]) -> dict[int, list[jobs.Job]]:
     return {n: [j for j in planned if j.epochs == n] for n in dict.fromkeys(j.epochs for j in planned)}
 
 
 def frame(setting: Setting, count: int, times: int) -> pd.DataFrame:
     """Gain over the base, mean of the seeds, at the short and at the long budget; best of the long first."""
-    planned = jobs(setting, chosen(setting, count), times)
-    rows = pd.concat([pd.read_csv(file_of(setting, length)) for length in _by_length(planned)])
+    them = planned(setting, chosen(setting, count), times)
+    rows = pd.concat([pd.read_csv(file_of(setting, length)) for length in _by_length(them)])
     rows = rows.dropna(subset=["map50_95"])
     images, e = int(rows.images.max()), setting.recipe.epochs
     short, long = gains(rows, round(images / times)), gains(rows, images)

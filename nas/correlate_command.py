@@ -34,7 +34,7 @@ def command(recipe_path: Path | None, flags: dict[str, Any], args: list[str], co
     placements = correlate.chosen(prepared, count)
     if len(placements) < correlate.FEWEST:
         raise RecipeError(f"space {prepared.space.name}: only {len(placements)} placements, too few to rank")
-    planned = correlate.jobs(prepared, placements, times)
+    planned = correlate.planned(prepared, placements, times)
     say(
         f"{len(placements)} placements, the base among them, under {len(correlate.SEEDS)} seeds: {r.epochs} epochs "
         f"against {times * r.epochs}, as long as {sum(j.epochs for j in planned) / r.epochs:.0f} trials of a search.\n"
@@ -71,9 +71,9 @@ def train(prepared: setting.Setting, count: int, times: int, planned: list[Any],
 
 def trainings_done(prepared: setting.Setting, epochs: int) -> set[tuple[str, str]]:
     """Keys of the finished trainings of a length."""
-    from nas import trainings
+    from nas import jobs
 
-    return trainings.done(correlate.file_of(prepared, epochs))
+    return jobs.done(correlate.file_of(prepared, epochs))
 
 
 def show(prepared: setting.Setting, found: correlate.Correlation, count: int, times: int, console: Console) -> None:

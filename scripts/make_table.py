@@ -21,7 +21,7 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import pandas as pd
 
-from nas import cost, deploy, graph, recipe, setting, trainings, weights
+from nas import cost, deploy, graph, jobs, recipe, setting, weights
 from nas.placing import read
 from search_spaces import Placement, SearchSpace
 from search_spaces import load as load_space
@@ -43,24 +43,24 @@ def ordered(space: SearchSpace) -> list[Placement]:
     return singles + (pairs if space.max_blocks > 1 else [])
 
 
-def first_pass(space: SearchSpace, epochs: int, count: int, repeats: int) -> list[trainings.Job]:
+def first_pass(space: SearchSpace, epochs: int, count: int, repeats: int) -> list[jobs.Job]:
     """Base and placebos under every seed, ``count`` placements under the first, ``repeats`` of them under all."""
     always = [Placement(), *(read(text) for text in PLACEBOS)]
     placements = ordered(space)[:count]
     step = max(1, len(placements) // repeats)
-    made = [trainings.Job(p, seed, epochs, AT) for p in always for seed in SEEDS]
+    made = [jobs.Job(p, seed, epochs, AT) for p in always for seed in SEEDS]
     for i, p in enumerate(placements):
-        made += [trainings.Job(p, s, epochs, AT) for s in (SEEDS if i % step == step // 2 else SEEDS[:1])]
+        made += [jobs.Job(p, s, epochs, AT) for s in (SEEDS if i % step == step // 2 else SEEDS[:1])]
     return made
 
 
-def second_pass(space: SearchSpace, epochs: int, file: Path, best: int) -> list[trainings.Job]:
+def second_pass(space: SearchSpace, epochs: int, file: Path, best: int) -> list[jobs.Job]:
     """The best of the first seed under the other seeds."""
     rows = pd.read_csv(file)
     rows = rows[(rows.seed == SEEDS[0]) & (rows.images == rows.images.max())]
     known = {p.label: p for p in ordered(space)}
     top = [p for p in rows.sort_values("map50_95", ascending=False).placement if p in known][:best]
-    return [trainings.Job(known[p], seed, epochs, AT) for p in top for seed in SEEDS[1:]]
+    return [jobs.Job(known[p], seed, epochs, AT) for p in top for seed in SEEDS[1:]]
 
 
 def weigh(r: recipe.Recipe, folder: Path) -> None:
@@ -108,10 +108,10 @@ def main() -> None:
     space, file = load_space(r.space), args.folder / "trials.csv"
     passes = [] if args.costs else [lambda: first_pass(space, r.epochs, args.placements, args.random)]
     passes += [] if args.costs else [lambda: second_pass(space, r.epochs, file, args.best)]
-    for jobs in passes:
-        planned = jobs()
-        left = len([j for j in planned if j.key not in trainings.done(file)])
-        for n, rows in enumerate(trainings.run_all(r, planned, file, args.workers), 1):
+    for make in passes:
+        planned = make()
+        left = len([j for j in planned if j.key not in jobs.done(file)])
+        for n, rows in enumerate(jobs.run_all(r, planned, file, args.workers), 1):
             last = rows[-1]
             print(f"{n}/{left}", *(last[k] for k in ("placement", "seed", "map50_95", "seconds", "reason")), flush=True)
     weigh(r, args.folder)

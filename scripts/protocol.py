@@ -22,7 +22,7 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import pandas as pd
 
-from nas import recipe, run, spread, trainings
+from nas import jobs, recipe, run, spread
 from nas.placing import read
 from nas.protocol import Protocol
 from search_spaces import Placement
@@ -110,10 +110,10 @@ def resolved(variant: Variant, out: Path) -> recipe.Recipe:
     return run.resolve(run.DEMO_RECIPE, values, args)
 
 
-def jobs(variant: Variant) -> list[trainings.Job]:
+def planned(variant: Variant) -> list[jobs.Job]:
     """Every placement under every seed; a seed's base first."""
     made = [read(text) if text else Placement() for text in PLACEMENTS]
-    return [trainings.Job(p, seed, variant.epochs, AT, variant.protocol) for seed in SEEDS for p in made]
+    return [jobs.Job(p, seed, variant.epochs, AT, variant.protocol) for seed in SEEDS for p in made]
 
 
 def gains(rows: pd.DataFrame, column: str = "map50_95", images: float | None = None) -> pd.DataFrame:
@@ -201,9 +201,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.only:
         variant = VARIANTS[name]
-        for rows in trainings.run_all(
-            resolved(variant, args.out), jobs(variant), file_of(args.out, name), args.workers
-        ):
+        for rows in jobs.run_all(resolved(variant, args.out), planned(variant), file_of(args.out, name), args.workers):
             last = rows[-1]
             print(name, last["placement"], last["seed"], last["map50_95"], last["seconds"], last["reason"], flush=True)
     print(table(args.out), scores(args.out), sep="\n\n")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas import correlate, trainings
+from nas import correlate, jobs
 from nas.spread import Interval
 from search_spaces import Placement
 from search_spaces.space import parse
@@ -50,7 +50,7 @@ def fill(prepared: Any, count: int, times: int, short: float, noise: float, spre
     rng = np.random.default_rng(0)
     placements = correlate.chosen(prepared, count)
     truth = dict(zip(placements, [0.0, *rng.normal(0, spread, len(placements) - 1)], strict=True))
-    for job in correlate.jobs(prepared, placements, times):
+    for job in correlate.planned(prepared, placements, times):
         points = [*job.at, 1.0]
         rows = []
         for share in points:
@@ -58,7 +58,7 @@ def fill(prepared: Any, count: int, times: int, short: float, noise: float, spre
             facts = {"placement_id": job.placement.id, "seed": job.seed, "placement": job.placement.label}
             value = 0.5 + seen + rng.normal(0, noise)
             rows.append(facts | {"images": round(800 * share * job.epochs), "map50_95": value})
-        trainings.append(correlate.file_of(prepared, job.epochs), rows)
+        jobs.append(correlate.file_of(prepared, job.epochs), rows)
 
 
 @pytest.mark.parametrize("lrf", [1.0, 0.1])
@@ -78,9 +78,9 @@ def test_known_truths_are_found(lrf: float, tmp_path: Path) -> None:
 
 def test_a_rate_that_is_held_needs_one_training_for_all_budgets(tmp_path: Path) -> None:
     placements = [Placement(), Placement.of({"neck.p3": "eca"})]
-    held = correlate.jobs(setting(tmp_path), placements, 4)
+    held = correlate.planned(setting(tmp_path), placements, 4)
     assert [(j.epochs, j.at) for j in held] == [(8, (0.25, 0.5))] * 4
-    falling = correlate.jobs(setting(tmp_path, 0.1), placements, 4)
+    falling = correlate.planned(setting(tmp_path, 0.1), placements, 4)
     assert sorted(j.epochs for j in falling) == [2] * 4 + [4] * 4 + [8] * 4
 
 

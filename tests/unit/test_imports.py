@@ -13,7 +13,7 @@ from conftest import REPO, run_python
 ORDER = """
     errors plugin __init__ doctor quiet onefile front spread protocol shapes graph fit placing demo recipe storage
     dataset labels cost deploy agreement weights folders data task pixels matching validate reading score train
-    sampler setting warm trainings deploy_rows deploy_report catalogue pages model_card export grafting bundle
+    sampler setting warm jobs deploy_rows deploy_report catalogue pages model_card export grafting bundle
     rescale report dashboard display objective study run train_command export_command notebook api show show_blocks
     correlate correlate_command cli __main__
     """.split()  # noqa: SIM905

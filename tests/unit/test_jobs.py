@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import run_python
 
-from nas import recipe, trainings
+from nas import jobs, recipe
 from nas.protocol import Protocol
 from search_spaces import Placement
 
@@ -36,8 +36,8 @@ def read(file: Path) -> list[dict[str, str]]:
 def test_each_is_trained_once_and_a_failure_has_its_reason(tiny_recipe: recipe.Recipe, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     base, eca = Placement(), Placement.of({"neck.p3": "eca"})
-    first = [trainings.Job(base, 0, 1, (0.5,)), trainings.Job(eca, 0, 1, (0.5,))]
-    got = list(trainings.run_all(tiny_recipe, first, file))
+    first = [jobs.Job(base, 0, 1, (0.5,)), jobs.Job(eca, 0, 1, (0.5,))]
+    got = list(jobs.run_all(tiny_recipe, first, file))
     assert len(got) == 2
     rows = read(file)
     assert [(r["placement"], r["seed"], r["images"]) for r in rows] == [
@@ -45,16 +45,16 @@ def test_each_is_trained_once_and_a_failure_has_its_reason(tiny_recipe: recipe.R
     ]  # fmt: skip
     assert len({r["batches_sha"] for r in rows}) == 1
     assert all(0 <= float(r["map50_95"]) <= 1 and float(r["val_loss"]) > 0 for r in rows)
-    impossible = trainings.Job(Placement.of({"neck.p9": "eca"}), 0, 1)
-    again = list(trainings.run_all(tiny_recipe, [*first, impossible], file))
+    impossible = jobs.Job(Placement.of({"neck.p9": "eca"}), 0, 1)
+    again = list(jobs.run_all(tiny_recipe, [*first, impossible], file))
     assert len(again) == 1, "the others are there"
     assert "neck.p9" in read(file)[-1]["reason"]
-    assert not list(trainings.run_all(tiny_recipe, [*first, impossible], file))
+    assert not list(jobs.run_all(tiny_recipe, [*first, impossible], file))
 
 
 def test_a_jobs_own_protocol_is_used(tiny_recipe: recipe.Recipe, tmp_path: Path) -> None:
-    job = trainings.Job(Placement.of({"neck.p3": "eca"}), 0, 1, (), Protocol(gamma=0.5))
-    list(trainings.run_all(tiny_recipe, [job], tmp_path / "rows.csv"))
+    job = jobs.Job(Placement.of({"neck.p3": "eca"}), 0, 1, (), Protocol(gamma=0.5))
+    list(jobs.run_all(tiny_recipe, [job], tmp_path / "rows.csv"))
     assert float(read(tmp_path / "rows.csv")[0]["gamma"]) == pytest.approx(0.5, abs=0.1)
 
 
@@ -63,9 +63,9 @@ def test_workers_end_with_whoever_started_them() -> None:
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", '''
 import multiprocessing, time
-from nas import trainings
+from nas import jobs
 def work(pid):
-    trainings.end_with(pid)
+    jobs.end_with(pid)
     time.sleep(60)
 if __name__ == "__main__":
     p = multiprocessing.get_context("fork").Process(target=work, args=(multiprocessing.process.os.getpid(),))
