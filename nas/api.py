@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from rich.console import Console
 
-from nas import dashboard, export, export_command, notebook, recipe, report, run, setting, task
+from nas import (
+    dashboard,
+    effects,
+    effects_words,
+    export,
+    export_command,
+    notebook,
+    recipe,
+    report,
+    run,
+    setting,
+    task,
+    trainings,
+)
 from nas import study as studies
 from nas.data import Dataset
 from nas.data import check as check_dataset
@@ -78,6 +91,22 @@ class Study:
         order = [t.number for t in export.front_trials(self.study)]
         rows = self.trials
         return rows.set_index("trial", drop=False).loc[order, columns].reset_index(drop=True)
+
+    def effects(self, images: int | None = None) -> pd.DataFrame:
+        """What each block does at each site, with 95% intervals; see ``nas.effects.frame``.
+
+        ``.attrs["verdict"]`` has the sentences that say what the data carry.
+
+        Args:
+            images: Scores after so many training images instead of at the end.
+
+        Raises:
+            EffectsError: Too few placements, no base, or no such budget.
+        """
+        model = effects.fit(trainings.from_study(self.study, images))
+        found = effects.frame(model)
+        found.attrs["verdict"] = effects_words.verdict(model)
+        return found
 
     def plot(self) -> go.Figure:
         """Score over cost: the front, the base, and every other trial."""

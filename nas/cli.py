@@ -212,6 +212,27 @@ def export(
 
 
 @app.command()
+def effects(
+    study: Annotated[str, typer.Argument(metavar="STUDY|TABLE", help="Name or folder of a study, or of a table.")],
+    block: Annotated[str | None, typer.Option(help="Where does this block help, and does it?")] = None,
+    site: Annotated[str | None, typer.Option(help="Which blocks help at this site?")] = None,
+    budget: Annotated[
+        int | None, typer.Option(metavar="IMAGES", help="Scores after so many training images; default all.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write the picture.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every effect with its interval.")] = None,
+    storage: Storage = None,
+) -> None:
+    """What each block does at each site, with intervals, from all trainings of a study or a table.
+
+    Example: `python -m nas effects demo --block eca`
+    """
+    from nas import effects_report
+
+    effects_report.command(study, block, site, budget, to, csv, storage)
+
+
+@app.command()
 def deploy(
     model: Annotated[Path, typer.Argument(metavar="MODEL.pt", help="A trained detector.")],
     data: Annotated[Path, typer.Option(metavar="YAML", help="Dataset whose val split gives mAP and pictures.")],

@@ -16,6 +16,7 @@ from nas.fit import refusal
 from search_spaces import Block, Placement
 
 ITEM = re.compile(r"(?P<site>[\w.]+)=(?P<block>\w+)(?:\((?P<options>.*)\))?$")
+SPLIT = re.compile(r"[\s+]+(?=[\w.]+=\w+)(?![^()]*\))")  # between items, not inside parentheses
 YAML = (".yaml", ".yml")
 MANY = 1600  # tokens, above which a block that costs their square is worth a word; the spaces' limit
 
@@ -32,7 +33,7 @@ def read(placement: Mapping[str, Any] | str) -> Placement:
     """
     try:
         if isinstance(placement, str):
-            return parse(re.split(r"[\s+]+(?=[\w.]+=\w+)", placement.strip()))
+            return parse(SPLIT.split(placement.strip()))
         written = {site: block for site, block in placement.items() if isinstance(block, str) and "(" in block}
         parsed = dict(parse([f"{site}={block}" for site, block in written.items()]))
         return Placement.of({**placement, **parsed})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 NONE = "none"
+LABEL = re.compile(r"(?P<name>\w+)(?:\((?P<options>.+)\))?")
+PLUS = re.compile(r" \+ (?=[\w.]+=)")
 
 
 @dataclass(frozen=True, order=True)
@@ -52,6 +55,27 @@ class Block:
             return self.name
         return f"{self.name}({', '.join(f'{k}={json.dumps(v)}' for k, v in self.options)})"
 
+    @staticmethod
+    def from_label(text: str) -> Block:
+        """The inverse of :attr:`label`.
+
+        Raises:
+            ValueError: It is no label.
+        """
+        found = LABEL.fullmatch(text)
+        options, rest = {}, (found["options"] or "") if found else ""
+        try:
+            while rest:
+                key, _, rest = rest.partition("=")
+                options[key], end = json.JSONDecoder().raw_decode(rest)
+                rest = rest[end:].removeprefix(", ")
+        except ValueError:
+            found = None
+        block = Block(found["name"], tuple(sorted(options.items()))) if found else None
+        if block is None or block.label != text:
+            raise ValueError(f"{text!r} is no block's label; one reads eca or eca(kernel_size=3)")
+        return block
+
     def to_json(self) -> Any:
         """The form that :meth:`parse` reads back."""
         return {self.name: dict(self.options)} if self.options else self.name
@@ -83,6 +107,20 @@ class Placement:
     def label(self) -> str:
         """``neck.p3=eca + neck.p4=cot``, or ``base`` for the empty placement."""
         return " + ".join(f"{site}={block.label}" for site, block in self.blocks) or "base"
+
+    @staticmethod
+    def from_label(text: str) -> Placement:
+        """The inverse of :attr:`label`.
+
+        Raises:
+            ValueError: It is no label.
+        """
+        if text == "base":
+            return Placement()
+        pairs = [part.partition("=") for part in PLUS.split(text)]
+        if len({site for site, _, _ in pairs}) < len(pairs):
+            raise ValueError(f"{text!r} names a site twice")
+        return Placement(tuple(sorted((site, Block.from_label(block)) for site, _, block in pairs)))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object, site -> block."""
