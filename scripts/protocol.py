@@ -68,33 +68,29 @@ VARIANTS = {
         "what is to be predicted: three epochs of all weights, lr 3e-4 falling to a twentieth, blocks x30",
         Protocol(30.0, ramp=30), 3, {"lr0": 3e-4, "lrf": 0.05, "fraction": 1.0},
     ),
-    "neck": Variant("backbone frozen, lr 1e-4 held, blocks x100", joint(freeze_backbone=True), train=FLAT),
-    "joint": Variant("all weights, lr 1e-4 held, blocks x100", joint(), train=FLAT),
+    "joint": Variant("all weights, lr 1e-4 held, blocks x100, a ramp of ten steps", joint(), train=FLAT),
+    "neck": Variant("as joint, backbone frozen", joint(freeze_backbone=True), train=FLAT),
+    "blocks alone": Variant("base frozen, blocks at lr 1e-2", joint(block_only=1.0), train=FLAT),
     "before": Variant(
         "the default until now: lr 5e-4 falling to a twentieth, blocks x20, no ramp, head weights as Ultralytics",
         Protocol(20.0, ramp=0, hold_heads=False), train={"lr0": 5e-4, "lrf": 0.05, "fraction": 1.0},
     ),
-    "blocks alone": Variant("base frozen, blocks at lr 1e-2", joint(block_only=1.0), train=FLAT),
-    "blocks first": Variant("half of the steps blocks alone, then joint", joint(block_only=0.5), train=FLAT),
-    "neck, falling": Variant(
-        "as neck, lr falling to a twentieth", joint(freeze_backbone=True), train={**FLAT, "lrf": 0.05}
+    "average": Variant(
+        "as joint, scored on the average of the weights over 15 steps", joint(ema_steps=15), train=FLAT
     ),
-    "neck, x20": Variant("as neck, blocks x20", joint(freeze_backbone=True, block_lr_factor=20.0), train=FLAT),
-    "neck, x300": Variant("as neck, blocks x300", joint(freeze_backbone=True, block_lr_factor=300.0), train=FLAT),
-    "neck, gamma 0.1": Variant("as neck, gamma from 0.1", joint(freeze_backbone=True, gamma=0.1), train=FLAT),
-    "neck, quarter": Variant(
-        "as neck, four epochs of a quarter of the pictures", joint(freeze_backbone=True), 4, {**FLAT, "fraction": 0.25}
-    ),
-    "neck, 96 px": Variant("as neck, at 96 pixels", joint(freeze_backbone=True), train={**FLAT, "imgsz": 96}),
-    "joint, average of 15 steps": Variant(
-        "as joint, the moving average of the weights over 15 steps", joint(ema_steps=15), train=FLAT
-    ),
-    "joint, no ramp": Variant("as joint, full rate from the first step", joint(ramp=0), train=FLAT),
-    "joint, lr 1e-3": Variant(
-        "as joint, lr 1e-3 and blocks x10", joint(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}
-    ),
-    "plain, from scratch": Variant(
-        "blocks as in their papers, all weights random", Protocol(1.0), train={**FLAT, "lr0": 1e-3},
+    "falling": Variant("as joint, lr falling to a twentieth", joint(), train={**FLAT, "lrf": 0.05}),
+    "double": Variant("as joint, two epochs", joint(), 2, train=FLAT),
+    "blocks first": Variant("half of the steps blocks alone, then as joint", joint(block_only=0.5), train=FLAT),
+    "gamma 0.1": Variant("as joint, gamma from 0.1", joint(gamma=0.1), train=FLAT),
+    "x20": Variant("as joint, blocks x20", joint(block_lr_factor=20.0), train=FLAT),
+    "x300": Variant("as joint, blocks x300", joint(block_lr_factor=300.0), train=FLAT),
+    "quarter": Variant("as joint, four epochs of a quarter of the pictures", joint(), 4, {**FLAT, "fraction": 0.25}),
+    "96 px": Variant("as joint, at 96 pixels", joint(), train={**FLAT, "imgsz": 96}),
+    "no ramp": Variant("as joint, full rate from the first step", joint(ramp=0), train=FLAT),
+    "lr 1e-3": Variant("as joint, lr 1e-3 and blocks x10", joint(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}),
+    "heads fall": Variant("as joint, head weights as Ultralytics", joint(hold_heads=False), 2, {**FLAT, "fraction": 0.5}),
+    "from scratch": Variant(
+        "plain wiring, all weights random, lr 1e-3", Protocol(1.0), train={**FLAT, "lr0": 1e-3},
         fields={"wire": "plain", "weights": "none", "base": "yolov10n.yaml"},
     ),
 }  # fmt: skip

@@ -15,7 +15,7 @@ ORDER = """
     table trainings effects effects_words storage dataset labels cost deploy agreement weights folders data task
     pixels matching validate reading score train sampler setting warm jobs deploy_rows deploy_report catalogue pages
     model_card export grafting bundle rescale report dashboard effects_report display objective study run
-    train_command export_command notebook api show show_blocks correlate correlate_command cli __main__
+    train_command export_command notebook api show show_blocks cli __main__
     """.split()  # noqa: SIM905
 
 
