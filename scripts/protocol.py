@@ -88,7 +88,9 @@ VARIANTS = {
     "96 px": Variant("as joint, at 96 pixels", joint(), train={**FLAT, "imgsz": 96}),
     "no ramp": Variant("as joint, full rate from the first step", joint(ramp=0), train=FLAT),
     "lr 1e-3": Variant("as joint, lr 1e-3 and blocks x10", joint(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}),
-    "heads fall": Variant("as joint, head weights as Ultralytics", joint(hold_heads=False), 2, {**FLAT, "fraction": 0.5}),
+    "heads fall": Variant(
+        "as joint, head weights as Ultralytics", joint(hold_heads=False), 2, {**FLAT, "fraction": 0.5}
+    ),
     "from scratch": Variant(
         "plain wiring, all weights random, lr 1e-3", Protocol(1.0), train={**FLAT, "lr0": 1e-3},
         fields={"wire": "plain", "weights": "none", "base": "yolov10n.yaml"},
