@@ -27,6 +27,7 @@ from nas import (
     setting,
     task,
     trainings,
+    workers,
 )
 from nas import study as studies
 from nas.data import Dataset
@@ -171,7 +172,8 @@ def search(recipe: str | Path | None = None, **values: Any) -> Study:
     Args:
         recipe: A study as a YAML file; values win over it.
         values: Fields of a recipe (``data``, ``weights``, ``trials``, ``space``, ``name``, ...: see
-            ``nas.recipe.Recipe``) and Ultralytics' training arguments (``imgsz``, ``batch``, ...).
+            ``nas.recipe.Recipe``) and Ultralytics' training arguments (``imgsz``, ``batch``, ...). ``slots`` is
+            what `--workers` and `--per-gpu` are; ``workers`` is Ultralytics', of reading pictures.
 
     Raises:
         InputError: Every fault of the input, before anything is spent.
@@ -182,7 +184,7 @@ def search(recipe: str | Path | None = None, **values: Any) -> Study:
     study, prepared, base = run.begin(resolve(recipe, values), print)
     try:
         with display(study, prepared) as shown:
-            studies.run(study, prepared, base, shown)
+            workers.run(study, prepared, base, shown)
     finally:
         studies.write(study, prepared, pictures=True)
     return Study(study, prepared.folder)

@@ -93,6 +93,15 @@ def search(
     latency_backend: Annotated[
         str | None, typer.Option(metavar="NAME", help=f"What runs the model when it is timed: {BACKENDS}.")
     ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option(
+            "--workers",
+            "--per-gpu",
+            metavar="N|auto",
+            help="Placements trained at once, each by a process, on the CPU or the GPU; auto (default) measures it.",
+        ),
+    ] = None,
     modules: Modules = None,
     storage: Storage = None,
     output: Annotated[

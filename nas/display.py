@@ -21,6 +21,7 @@ from nas.setting import Setting
 from nas.task import ONE2ONE
 
 SHOWN = 12
+AT_ONCE = 4
 
 
 class Display:
@@ -34,7 +35,7 @@ class Display:
     def __init__(self, study: optuna.Study, setting: Setting, console: Console) -> None:
         self.study, self.setting, self.console = study, setting, console
         self.started, self.before = time.monotonic(), len(finished(study))
-        self.doing = "starting"
+        self.doing, self.workers = "starting", 1
         self.durations: list[float] = []
         self.live = Live(
             console=self.console,
@@ -67,7 +68,8 @@ class Display:
 
     def _line(self, trial: FrozenTrial) -> str:
         attrs = trial.user_attrs
-        done = len(finished(self.study))
+        ended = trial.datetime_complete
+        done = sum(ended is None or t.datetime_complete <= ended for t in finished(self.study) if t.datetime_complete)
         head = f"[{done}/{self.setting.recipe.trials}] trial {trial.number} {attrs.get('label', '')}"
         if trial.state == TrialState.COMPLETE and "duplicate_of" in attrs:
             return f"{head}: same as trial {attrs['duplicate_of']}, not counted"
@@ -102,8 +104,8 @@ class Display:
             f"{self._left()} left",
             f"hypervolume {self.volume():.4f}",
         )
-        running = [t for t in trials if t.state == TrialState.RUNNING]
-        now = Text(f"now: {running[-1].user_attrs.get('label', 'choosing')}" if running else self.doing, style="dim")
+        running = [t.user_attrs.get("label", "choosing") for t in trials if t.state == TrialState.RUNNING]
+        now = Text(f"now: {', '.join(running[-AT_ONCE:])}" if running else self.doing, style="dim")
         bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=total, completed=min(done, total), width=60))
         return Panel(Group(facts, bar, now, self._front()), title=self.study.study_name, border_style="blue")
@@ -131,7 +133,7 @@ class Display:
         todo = self.setting.recipe.trials - len(finished(self.study))
         if not self.durations:
             return "?"
-        return _clock(max(0, todo) * statistics.median(self.durations[-20:]))
+        return _clock(max(0, todo) / self.workers * statistics.median(self.durations[-20:]))
 
 
 def reference_point(setting: Setting) -> tuple[tuple[float, ...], float]:

@@ -131,6 +131,7 @@ def write_front(study: optuna.Study, folder: Path) -> list[Path]:
     """
     target, part = folder / "front", folder / f".front.{os.getpid()}"
     shutil.rmtree(part, ignore_errors=True)
+    done = finished(study)  # before the front: a worker may finish a trial in between
     on_front = front_trials(study)
     names = [write_point(study, folder, trial, part) for trial in on_front]
     part.mkdir(exist_ok=True, parents=True)
@@ -141,7 +142,7 @@ def write_front(study: optuna.Study, folder: Path) -> list[Path]:
     part.replace(target)
     shutil.rmtree(old, ignore_errors=True)
     numbers = {t.number for t in on_front}
-    for t in finished(study):
+    for t in done:
         if t.number not in numbers:
             checkpoint(folder, t.number).unlink(missing_ok=True)
     return [target / name.name for name in names]

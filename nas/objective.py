@@ -16,7 +16,8 @@ import torch
 import ultralytics
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import __version__, cost, dashboard, deploy, export, graph, report, train, weights
+from nas import __version__, cost, dashboard, deploy, export, graph, locks, report, train, weights
+from nas.demo import cache_folder
 from nas.sampler import Exhausted
 from nas.setting import Setting
 from nas.warm import WarmBase, overrides_of
@@ -53,7 +54,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         note(trial, error=str(e))
         raise
     note(trial, placement_id=placement.id, label=placement.label, placement=placement.to_json())
-    note(trial, recipe=setting.digest, versions=VERSIONS)
+    note(trial, recipe=setting.digest, versions=VERSIONS, workers=setting.workers)
     if (twin := earlier(trial.study, trial.number, placement)) is not None:
         note(trial, duplicate_of=twin.number, **{k: twin.user_attrs[k] for k in ("cost", "score")})
         return tuple(twin.values)
@@ -63,7 +64,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         model = weights.build(graft.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed)
         carried = weights.transfer(warm.model, model, graft.moved, setting.recipe.seed)
         found = weigh(setting, model, placement)
-        gate(trial, setting, found.params, found.gflops, found.latency.ms if found.latency else None)
+        gate(trial, setting, found.params, found.gflops, alone_ms(setting, found.latency))
         built = time.perf_counter() - started
         trained, score = train.short_train(
             model,
@@ -113,10 +114,18 @@ def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
     """Parameters as built, GFLOPs as the sum of base and blocks, latency measured beside the base."""
     r = setting.recipe
     fused = deploy.runner(model, r.latency_backend, r.imgsz, setting.device)
-    measured = cost.latency(fused, setting.fused, r.imgsz, r.latency_runs)
+    with locks.of_latency(cache_folder(), str(setting.device)):  # two that are measured at once disturb each other
+        measured = cost.latency(fused, setting.fused, r.imgsz, r.latency_runs)
     if not len(placement):
         measured = replace(measured, ratio=1.0)  # the base over itself: by definition, what is measured is noise
     return cost.Cost(cost.params(model), setting.predict(placement)[1], measured)
+
+
+def alone_ms(setting: Setting, measured: cost.Latency | None) -> float | None:
+    """Milliseconds as the base's were measured before the search, when nobody trained: by the ratio, which holds."""
+    if measured is None or setting.base_cost.latency is None or setting.workers == 1:
+        return measured.ms if measured else None
+    return measured.ratio * setting.base_cost.latency.ms
 
 
 def gate(trial: optuna.Trial, setting: Setting, params: int, gflops: float, latency_ms: float | None = None) -> None:

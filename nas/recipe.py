@@ -59,7 +59,8 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
     "profile": "",
 }
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")  # Ultralytics'
-NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend")
+MOST_SLOTS = 256
+NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend", "slots")
 
 
 class RecipeError(InputError):
@@ -101,6 +102,9 @@ class Recipe(BaseModel):
     train: dict[str, Any] = Field(
         default_factory=lambda: dict(TRAIN_DEFAULTS), description="Ultralytics' training arguments."
     )
+    slots: int | Literal["auto"] = Field(
+        "auto", description="Placements that train at the same time on the device, each in a process; auto measures."
+    )
     storage: str | None = Field(None, description="Optuna storage URL; by default SQLite in the study's folder.")
     output: str = Field("runs", description="Folder that studies are written to.")
 
@@ -127,6 +131,14 @@ class Recipe(BaseModel):
         if not good or (value is not None and value.strip("._-") == ""):
             raise ValueError(f"a study's name has up to 80 letters, digits, '.', '_' or '-', got {str(value)[:100]!r}")
         return value
+
+    @field_validator("slots", mode="before")
+    @classmethod
+    def _slots(cls, value: Any) -> int | str:
+        number = int(value) if isinstance(value, str) and value.isdecimal() else value
+        if value == "auto" or (isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_SLOTS):
+            return number
+        raise ValueError(f"expected auto or a number of processes from 1 to {MOST_SLOTS}, got {str(value)[:100]!r}")
 
     @field_validator("train")
     @classmethod

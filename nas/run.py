@@ -33,6 +33,7 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     r = resolve(recipe_path, flags, args)
     os.environ.setdefault("YOLO_VERBOSE", "true")
     from nas import study as studies
+    from nas import workers
     from nas.display import Display
     from nas.train import TrainingFailed
 
@@ -48,7 +49,7 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     status = 0
     with Display(study, setting, console) as display:
         try:
-            studies.run(study, setting, base, display)
+            workers.run(study, setting, base, display)
         except KeyboardInterrupt:
             status = 130
         except studies.SearchStopped as e:
@@ -145,7 +146,8 @@ def unknown_option(arg: str, options: tuple[str, ...]) -> str:
     name = arg.lstrip("-").split("=")[0].replace("-", "_")
     if name in DEFAULT_CFG_DICT:
         return f"{arg}: Ultralytics' training arguments are written KEY=VALUE: {name}=..."
-    known = [f"--{option.replace('_', '-')}" for option in options]
+    names = {"slots": ("workers", "per-gpu")}
+    known = [f"--{name}" for option in options for name in names.get(option, (option.replace("_", "-"),))]
     return f"no such option: {arg}{recipes.near(arg, known)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,18 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.locks import FileLock
 from search_spaces import Placement, SearchSpace
 from search_spaces.placement import NONE
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=10),
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=10, constant_liar=True),
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=10),
     "random": lambda seed: RandomSampler(seed=seed),
 }
 TRIES = 2000
+CLAIM = "claim"  # attribute of a trial: the placement that was chosen for it
 
 
 class Exhausted(RuntimeError):
@@ -40,10 +43,20 @@ class DistinctSampler(BaseSampler):
         space: What may stand where.
         allowed: Whether a placement is within the limits that are known before building it.
         seed: Of the changes.
+        lock: The study's, where several processes propose. Whoever asks for a trial holds it; it is given back as soon
+            as the trial can be seen to run, and held again for the moment in which a proposal is made a new one:
+            the thinking before takes seconds, and others need not wait for it.
     """
 
-    def __init__(self, inner: BaseSampler, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int) -> None:
-        self.inner, self.space, self.allowed = inner, space, allowed
+    def __init__(
+        self,
+        inner: BaseSampler,
+        space: SearchSpace,
+        allowed: Callable[[Placement], bool],
+        seed: int,
+        lock: FileLock | None = None,
+    ) -> None:
+        self.inner, self.space, self.allowed, self.lock = inner, space, allowed, lock
         self.rng = np.random.default_rng(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -64,7 +77,10 @@ class DistinctSampler(BaseSampler):
         for site, distribution in search_space.items():
             if site not in params:
                 params[site] = self.inner.sample_independent(study, trial, site, distribution)
-        return self.repair(params, set(tried(study, self.space)), most)
+        with self.lock or nullcontext():
+            params = self.repair(params, set(tried(study, self.space)), most)
+            study._storage.set_trial_system_attr(trial._trial_id, CLAIM, params)
+        return params
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -101,6 +117,8 @@ class DistinctSampler(BaseSampler):
         """Say whose trial it is before anything can interrupt it, then the inner sampler's."""
         for key, value in owner().items():
             study._storage.set_trial_user_attr(trial._trial_id, key, value)
+        if self.lock is not None:
+            self.lock.release()
         self.inner.before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
@@ -118,16 +136,19 @@ def owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def make(name: str, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int) -> DistinctSampler:
+def make(
+    name: str, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int, lock: FileLock | None = None
+) -> DistinctSampler:
     """The sampler called ``name`` (see :data:`SAMPLERS`), repaired by :class:`DistinctSampler`."""
-    return DistinctSampler(SAMPLERS[name](seed), space, allowed, seed)
+    return DistinctSampler(SAMPLERS[name](seed), space, allowed, seed, lock)
 
 
 def tried(study: Study, space: SearchSpace) -> Iterator[str]:
     """Ids of the placements that are trained, training, waiting, refused or failed for a reason of their own."""
     for trial in study.get_trials(deepcopy=False):
         interrupted = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
-        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        told = trial.system_attrs  # what is waiting, or chosen and not yet written down one by one
+        params = {**told.get("fixed_params", {}), **told.get(CLAIM, {}), **trial.params}
         if not interrupted and all(s in params for s, _ in space.sites):
             yield space.placement(params).id
 

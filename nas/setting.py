@@ -39,6 +39,7 @@ class Setting:
         base_cost: What the base costs.
         folder: Where the study writes.
         identity: All that decides a trial's result; ``digest`` its short hash.
+        workers: Processes that train for the study on this device at the same time, this one included.
     """
 
     recipe: recipe.Recipe
@@ -54,6 +55,7 @@ class Setting:
     folder: Path
     identity: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
+    workers: int = 1
 
     @property
     def digest(self) -> str:
@@ -93,8 +95,8 @@ class Setting:
         return self.beyond(*self.predict(placement)) is None
 
 
-def prepare(r: recipe.Recipe) -> Setting:
-    """Check a recipe against its dataset, weights, model and space, and measure the base.
+def prepare(r: recipe.Recipe, base_cost: cost.Cost | None = None) -> Setting:
+    """Check a recipe against its dataset, weights, model and space, and measure the base unless its cost is given.
 
     Raises:
         RecipeError: Every fault that could be found, one a line.
@@ -123,8 +125,9 @@ def prepare(r: recipe.Recipe) -> Setting:
         raise recipe.RecipeError("\n".join(faults))
     assert of and dataset and space and yaml and found and base and device is not None
     fused = deploy.runner(base, r.latency_backend, r.imgsz, device)
-    measured = cost.latency(fused, fused, r.imgsz, r.latency_runs)
-    base_cost = cost.Cost(cost.params(base), cost.gflops(base, r.imgsz), measured)
+    if base_cost is None:
+        measured = cost.latency(fused, fused, r.imgsz, r.latency_runs)
+        base_cost = cost.Cost(cost.params(base), cost.gflops(base, r.imgsz), measured)
     where = DEMO if r.data == DEMO else dataset.title
     name = r.name or re.sub(r"[^\w.-]", "-", f"{where}-{space.name}")[:80].lstrip("-") or "study"
     setting = Setting(

@@ -1,14 +1,13 @@
-"""Goes in: a Setting. Comes out: an Optuna study, opened or continued, run to the asked number of placements."""
+"""Goes in: a Setting. Comes out: an Optuna study, opened or continued, and its folder brought up to date."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,14 @@ import optuna
 import yaml
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from nas import export, objective, report, sampler
-from nas.display import Display
+from nas import export, locks, report, sampler
 from nas.recipe import RecipeError
 from nas.setting import Setting
-from nas.warm import WarmBase
 from search_spaces import Placement
 
-MOST_FAILURES = 5
+UNOWNED = timedelta(minutes=1)  # a trial says at once whose it is; after so long its process died before
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the display tells what a person wants to know
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
@@ -57,12 +54,7 @@ def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:
         study = optuna.create_study(
             study_name=name, storage=storage, directions=[StudyDirection[d.upper()] for _, d in chosen]
         )
-    study.sampler = sampler.make(
-        setting.recipe.sampler,
-        setting.space,
-        setting.allowed,
-        setting.recipe.seed + len(study.get_trials(deepcopy=False)),
-    )
+    study.sampler = make_sampler(study, setting)
     if "ready" not in study.user_attrs:
         study.set_metric_names([n for n, _ in chosen])
         facts = {
@@ -77,8 +69,28 @@ def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:
             study.set_user_attr(key, value)
         enqueue(study, setting)
         study.set_user_attr("ready", True)
-    revive(study, setting)
+    with locks.of_study(setting.folder):
+        revive(study, setting)
     return study
+
+
+def join(setting: Setting, storage: BaseStorage, index: int) -> optuna.Study:
+    """The study that :func:`open_study` opened in another process, for the worker of this index.
+
+    Raises:
+        RecipeError: What this process reads is not what the study was made from; says the differences.
+    """
+    study = optuna.load_study(study_name=setting.recipe.name, storage=storage)
+    refuse_another_recipe(study, setting)
+    study.sampler = make_sampler(study, setting, index)
+    return study
+
+
+def make_sampler(study: optuna.Study, setting: Setting, index: int = 0) -> sampler.DistinctSampler:
+    """The recipe's sampler; each worker's draws are its own, and the study's lock keeps their proposals apart."""
+    r = setting.recipe
+    seed = r.seed + len(study.get_trials(deepcopy=False)) + 100_003 * index
+    return sampler.make(r.sampler, setting.space, setting.allowed, seed, locks.of_study(setting.folder))
 
 
 def refuse_another_recipe(study: optuna.Study, setting: Setting) -> None:
@@ -132,54 +144,12 @@ def revive(study: optuna.Study, setting: Setting) -> None:
 
 
 def close(study: optuna.Study, gone: Callable[[Any], bool]) -> None:
-    """Fail the running trials of this machine whose process is ``gone``."""
+    """Fail the running trials of this machine whose process is ``gone``, or that nobody has owned for long."""
     for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if t.user_attrs.get("host") == socket.gethostname() and gone(t.user_attrs.get("pid")):
-            study.tell(t.number, state=TrialState.FAIL)
-
-
-def run(study: optuna.Study, setting: Setting, warm: WarmBase, display: Display) -> None:
-    """Train placements until the asked number of distinct ones is there; keep csv and front current.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the running trial is lost, nothing else.
-        SearchStopped: Nothing new is left to try, or trial after trial fails.
-    """
-    if len(export.finished(study)) >= setting.recipe.trials:
-        return
-    with interruptible() as came:
-        callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [
-            display.finished_trial,
-            lambda s, t: write(s, setting),
-            lambda s, t: raise_if(came),
-            lambda s, t: stop_when_done(s, setting, display.say),
-        ]
-        try:
-            study.optimize(objective.make(setting, warm), callbacks=callbacks, catch=(objective.CandidateFailed,))
-        except sampler.Exhausted as e:
-            raise SearchStopped(str(e)) from e
-        finally:
-            close(study, lambda pid: pid == os.getpid())
-
-
-def stop_when_done(study: optuna.Study, setting: Setting, say: Callable[[str], None]) -> None:
-    """Stop at the asked number; stop as failed when the last trials all failed."""
-    if len(export.finished(study)) >= setting.recipe.trials:
-        study.stop()
-        return
-    ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and t.state != TrialState.PRUNED]
-    last = ended[-MOST_FAILURES:]
-    if len(last) == MOST_FAILURES and all("error" in t.user_attrs for t in last):
-        raise SearchStopped(
-            f"the last {MOST_FAILURES} trials all failed; the last reason: {last[-1].user_attrs['error']}"
-        )
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if not waiting and len(set(sampler.tried(study, setting.space))) >= setting.space.size:
-        say(f"All {setting.space.size} placements of space {setting.space.name} are tried.")
-        study.stop()
-    pruned = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED][-50:]
-    if len(pruned) == 50 and not waiting and pruned[0].number == study.get_trials(deepcopy=False)[-1].number - 49:
-        raise SearchStopped(f"the last 50 placements are all beyond the limits: {pruned[-1].user_attrs['infeasible']}")
+        host = t.user_attrs.get("host")
+        orphan = host is None and t.datetime_start is not None and datetime.now() - t.datetime_start > UNOWNED
+        if orphan or (host == socket.gethostname() and gone(t.user_attrs.get("pid"))):
+            study.tell(t.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def write(study: optuna.Study, setting: Setting, pictures: bool = False) -> None:
@@ -200,32 +170,6 @@ def write_recipe(setting: Setting) -> Path:
         encoding="utf-8",
     )
     return path
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """SIGTERM ends the search as Ctrl-C does; the list given back holds what came.
-
-    A KeyboardInterrupt that is raised while Python runs a destructor is lost; whoever holds the list can still stop.
-    """
-    came: list[int] = []
-
-    def interrupt(signum: int, frame: Any) -> None:
-        came.append(signum)
-        raise KeyboardInterrupt
-
-    old = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def raise_if(came: list[int]) -> None:
-    """Stop after all where an interrupt was lost."""
-    if came:
-        raise KeyboardInterrupt
 
 
 def _alive(pid: Any) -> bool:

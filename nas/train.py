@@ -276,6 +276,26 @@ def short_train(
     return trained, _score(trainer, time.perf_counter() - start)
 
 
+def scan(model: BaseModel, overrides: Mapping[str, Any], log: Path | None = None) -> None:
+    """Have Ultralytics read the labels and write its caches beside them, as the first training of a process does.
+
+    Raises:
+        TrainingFailed: The dataset cannot be read.
+    """
+    in_memory = overrides.get("cache") in ("ram", True)
+    with _into(log):
+        try:
+            trainer = TRAINERS[task.of(model.yaml).name](
+                model, {**overrides, **({"cache": False} if in_memory else {})}
+            )
+            for mode, path in (("train", trainer.data["train"]), ("val", trainer.data.get("val"))):
+                trainer.build_dataset(path or trainer.data["test"], mode, trainer.args.batch)
+        except (RuntimeError, MemoryError, ValueError, OSError) as e:
+            raise TrainingFailed(_reason(e)) from e
+        finally:
+            Short.datasets.clear()
+
+
 def _score(trainer: Any, total: float) -> Score:
     of, validator = task.TASKS[trainer.args.task], trainer.validator
     value, second = of.figures(validator.metrics)  # trainer.metrics has them rounded
