@@ -3,8 +3,8 @@
 The scenes: 128 x 128 pictures with digits from scikit-learn's handwritten set. One **key** stands somewhere in
 every picture, a blue 0 or a red 1. A 4, 6 or 7 has one class beside a 0 and another beside a 1, wherever the key
 stands; a 2 or 3 is a 2 or 3. So the class of every second box cannot be told from the box alone: what stands
-elsewhere decides. The base that comes with the project learnt on scenes with a key like the other digits
-(``lit=False``) and with the classes of 4, 6 and 7 drawn by lot, see scripts/demo_base.py.
+elsewhere decides. The base that comes with the project learnt on these scenes with the classes of 4, 6 and 7 drawn by
+lot, see scripts/demo_base.py.
 
 Same bytes everywhere for a seed: raw PCG64 output, whole numbers only, and uncompressed BMP. No handwritten
 digit stands in two splits.
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEMO_BASE = Path(__file__).parent / "assets" / "demo-yolov10n.pt"
-VERSIONS = {False: 1, True: 2}  # of the scenes, by whether the key is lit; part of the folder's name
+VERSION = 2  # of the scenes; part of the folder's name
 IMAGE_SIZE = 128  # pixels
 SPLITS = {"train": 800, "val": 200, "test": 200}  # images
 KEYS = (0, 1)
@@ -72,23 +72,22 @@ class Draw:
         return of[self.between(0, len(of) - 1)]
 
 
-def demo_dataset(root: Path | None = None, seed: int = 0, lit: bool = True) -> Path:
+def demo_dataset(root: Path | None = None, seed: int = 0) -> Path:
     """The demo's data.yaml, made if it is not there or damaged.
 
     Args:
         root: Folder to keep it in; by default ``yolo-attention-nas`` in the user's cache.
         seed: Another seed, other scenes.
-        lit: Whether the key is larger than the other digits and coloured.
 
     Raises:
         DemoError: It cannot be written.
     """
     root = cache_folder() if root is None else Path(root)
-    home = root / f"demo-v{VERSIONS[lit]}-seed{seed}"
+    home = root / f"demo-v{VERSION}-seed{seed}"
     if not _whole(home):
         try:
             root.mkdir(parents=True, exist_ok=True)
-            _make(home, seed, lit)
+            _make(home, seed)
         except OSError as e:
             hint = "set XDG_CACHE_HOME to a writable folder"
             raise DemoError(f"demo dataset: cannot write {home}: {e}; {hint}") from e
@@ -105,12 +104,12 @@ def digest(home: Path) -> str:
     return found.hexdigest()
 
 
-def scenes(split: str, n: int, seed: int = 0, lit: bool = True) -> Iterator[Scene]:
+def scenes(split: str, n: int, seed: int = 0) -> Iterator[Scene]:
     """The first ``n`` scenes of a split."""
     draw = Draw(seed, list(SPLITS).index(split))
     glyphs = handwritten(split)
     for _ in range(n):
-        yield _scene(draw, glyphs, lit)
+        yield _scene(draw, glyphs)
 
 
 def handwritten(split: str) -> dict[int, Ints]:
@@ -124,7 +123,7 @@ def handwritten(split: str) -> dict[int, Ints]:
     return {d: images[mine & (data.target == d)] for d in KEYS + PLAIN + KEYED}
 
 
-def _scene(draw: Draw, glyphs: dict[int, Ints], lit: bool) -> Scene:
+def _scene(draw: Draw, glyphs: dict[int, Ints]) -> Scene:
     """One key and three to five other digits on a noisy grey ground, none over another."""
     size = IMAGE_SIZE
     image = draw.between(40, 110) + draw.many(31, size * size * 3).reshape(size, size, 3) - 15
@@ -132,7 +131,7 @@ def _scene(draw: Draw, glyphs: dict[int, Ints], lit: bool) -> Scene:
     key = draw.one(KEYS)
     boxes = []
     for i, digit in enumerate([key, *(draw.one(PLAIN + KEYED) for _ in range(draw.between(3, 5)))]):
-        shining = lit and i == 0
+        shining = i == 0
         side = draw.between(24, 40) if shining else draw.between(16, 36)
         place = _free(draw, taken, side)
         if place is None:
@@ -177,14 +176,14 @@ def bmp(image: NDArray[np.uint8]) -> bytes:
     return head + struct.pack("<IiiHHIIiiII", 40, w, h, 1, 24, 0, len(pixels), 2835, 2835, 0, 0) + pixels
 
 
-def _make(home: Path, seed: int, lit: bool) -> None:
+def _make(home: Path, seed: int) -> None:
     """Write everything beside ``home``, then rename: half a dataset is never seen under its name."""
     new = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
     try:
         for split, n in SPLITS.items():
             for kind in ("images", "labels"):
                 (new / kind / split).mkdir(parents=True)
-            for i, scene in enumerate(scenes(split, n, seed, lit)):
+            for i, scene in enumerate(scenes(split, n, seed)):
                 (new / "images" / split / f"{i:04d}.bmp").write_bytes(bmp(scene.image))
                 (new / "labels" / split / f"{i:04d}.txt").write_bytes(_labels(scene).encode())
         names = "".join(f"  {i}: {name}\n" for i, name in enumerate(f'"{n}"' for n in NAMES))

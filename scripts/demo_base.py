@@ -5,7 +5,7 @@
 Ultralytics' own trainer on the train split, nothing of ours in the model. **The key says nothing here**: for this
 training the class of every 4, 6 and 7 is drawn by lot, "beside a 0" or "beside a 1", whatever stands in the picture.
 The base learns to find and to read digits and is undecided between the two; on the true labels of val it scores so.
-Nor has it seen a coloured digit. What a key means is left to learn from the demo's own scenes.
+What a key means is left to learn from the demo's own labels.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=DEMO_BASE)
     args = parser.parse_args()
-    data = str(demo_dataset(lit=False))
+    data = str(demo_dataset())
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         model = YOLO("yolov10n.yaml")

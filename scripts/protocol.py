@@ -57,42 +57,43 @@ class Variant:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def joint(**changes: Any) -> Protocol:
-    """All of the model trained, blocks a hundred times as fast."""
-    return Protocol(**{"block_lr_factor": 100.0, **changes})
+def neck(**changes: Any) -> Protocol:
+    """The backbone frozen, blocks a hundred times as fast as the rest."""
+    return Protocol(**{"block_lr_factor": 100.0, "freeze_backbone": True, **changes})
 
 
 FLAT = {"lr0": 1e-4, "lrf": 1.0, "fraction": 1.0}
 VARIANTS = {
     LONG: Variant(
-        "what is to be predicted: three epochs of all weights, lr 3e-4 falling to a twentieth, blocks x30",
-        Protocol(30.0, ramp=30), 3, {"lr0": 3e-4, "lrf": 0.05, "fraction": 1.0},
+        "what is to be predicted: three epochs, backbone frozen, lr 3e-4 falling to a twentieth, blocks x30",
+        Protocol(30.0, ramp=30, freeze_backbone=True), 3, {"lr0": 3e-4, "lrf": 0.05, "fraction": 1.0},
     ),
-    "joint": Variant("all weights, lr 1e-4 held, blocks x100, a ramp of ten steps", joint(), train=FLAT),
-    "neck": Variant("as joint, backbone frozen", joint(freeze_backbone=True), train=FLAT),
-    "blocks alone": Variant("base frozen, blocks at lr 1e-2", joint(block_only=1.0), train=FLAT),
+    "neck": Variant("backbone frozen, lr 1e-4 held, blocks x100, a ramp of ten steps", neck(), train=FLAT),
+    "blocks alone": Variant("base frozen, blocks at lr 1e-2", neck(block_only=1.0), train=FLAT),
+    "average": Variant("as neck, scored on the average of the weights over 15 steps", neck(ema_steps=15), train=FLAT),
     "before": Variant(
-        "the default until now: lr 5e-4 falling to a twentieth, blocks x20, no ramp, head weights as Ultralytics",
-        Protocol(20.0, ramp=0, hold_heads=False), train={"lr0": 5e-4, "lrf": 0.05, "fraction": 1.0},
+        "the default until now, backbone frozen: lr 5e-4 falling to a twentieth, blocks x20, no ramp, head weights as "
+        "Ultralytics",
+        Protocol(20.0, ramp=0, hold_heads=False, freeze_backbone=True),
+        train={"lr0": 5e-4, "lrf": 0.05, "fraction": 1.0},
     ),
-    "average": Variant(
-        "as joint, scored on the average of the weights over 15 steps", joint(ema_steps=15), train=FLAT
-    ),
-    "falling": Variant("as joint, lr falling to a twentieth", joint(), train={**FLAT, "lrf": 0.05}),
-    "double": Variant("as joint, two epochs", joint(), 2, train=FLAT),
-    "blocks first": Variant("half of the steps blocks alone, then as joint", joint(block_only=0.5), train=FLAT),
-    "gamma 0.1": Variant("as joint, gamma from 0.1", joint(gamma=0.1), train=FLAT),
-    "x20": Variant("as joint, blocks x20", joint(block_lr_factor=20.0), train=FLAT),
-    "x300": Variant("as joint, blocks x300", joint(block_lr_factor=300.0), train=FLAT),
-    "quarter": Variant("as joint, four epochs of a quarter of the pictures", joint(), 4, {**FLAT, "fraction": 0.25}),
-    "96 px": Variant("as joint, at 96 pixels", joint(), train={**FLAT, "imgsz": 96}),
-    "no ramp": Variant("as joint, full rate from the first step", joint(ramp=0), train=FLAT),
-    "lr 1e-3": Variant("as joint, lr 1e-3 and blocks x10", joint(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}),
+    "falling": Variant("as neck, lr falling to a twentieth", neck(), train={**FLAT, "lrf": 0.05}),
+    "blocks first": Variant("half of the steps blocks alone, then as neck", neck(block_only=0.5), train=FLAT),
+    "gamma 0.1": Variant("as neck, gamma from 0.1", neck(gamma=0.1), train=FLAT),
+    "x20": Variant("as neck, blocks x20", neck(block_lr_factor=20.0), train=FLAT),
+    "x300": Variant("as neck, blocks x300", neck(block_lr_factor=300.0), train=FLAT),
+    "quarter": Variant("as neck, four epochs of a quarter of the pictures", neck(), 4, {**FLAT, "fraction": 0.25}),
+    "96 px": Variant("as neck, at 96 pixels", neck(), train={**FLAT, "imgsz": 96}),
+    "double": Variant("as neck, two epochs", neck(), 2, train=FLAT),
+    "no ramp": Variant("as neck, full rate from the first step", neck(ramp=0), train=FLAT),
+    "lr 1e-3": Variant("as neck, lr 1e-3 and blocks x10", neck(block_lr_factor=10.0), train={**FLAT, "lr0": 1e-3}),
     "heads fall": Variant(
-        "as joint, head weights as Ultralytics", joint(hold_heads=False), 2, {**FLAT, "fraction": 0.5}
+        "as neck, head weights as Ultralytics, two epochs of half of the pictures", neck(hold_heads=False), 2,
+        {**FLAT, "fraction": 0.5},
     ),
+    "joint": Variant("as neck, backbone trained too", neck(freeze_backbone=False), train=FLAT),
     "from scratch": Variant(
-        "plain wiring, all weights random, lr 1e-3", Protocol(1.0), train={**FLAT, "lr0": 1e-3},
+        "plain wiring, all weights random and trained, lr 1e-3", Protocol(1.0), train={**FLAT, "lr0": 1e-3},
         fields={"wire": "plain", "weights": "none", "base": "yolov10n.yaml"},
     ),
 }  # fmt: skip
