@@ -78,7 +78,10 @@ def search(
         int | None, typer.Option(help="Epochs that fine-tune the base on your data before any trial; default 8.")
     ] = None,
     block_lr_factor: Annotated[
-        float | None, typer.Option(help="Learning rate of the new blocks over the base's; default 20.")
+        float | None, typer.Option(help="Learning rate of the new blocks over the base's; default 100.")
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="none|backbone", help="What of the base stays as it is in a trial.")
     ] = None,
     wire: Annotated[
         str | None,
@@ -132,6 +135,9 @@ def correlate(
     epochs: Annotated[int | None, typer.Option(help="The short budget: epochs of a trial.")] = None,
     warm_epochs: Annotated[int | None, typer.Option(help="Epochs of the base on your data before any trial.")] = None,
     block_lr_factor: Annotated[float | None, typer.Option(help="Learning rate of blocks over the base's.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="none|backbone", help="What of the base stays as it is.")
+    ] = None,
     modules: Modules = None,
     output: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the studies.")] = None,
     placements: Annotated[int, typer.Option(help="How many placements, the base among them.")] = 12,

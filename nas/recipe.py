@@ -25,8 +25,8 @@ SCORES = ("map", "accuracy")
 TRAIN_DEFAULTS: dict[str, Any] = {  # imgsz and cache depend on the task: see nas/task.py
     "batch": 16,
     "optimizer": "AdamW",
-    "lr0": 0.0005,
-    "lrf": 0.1,
+    "lr0": 0.0001,
+    "lrf": 1.0,
     "warmup_epochs": 0.0,
     "mosaic": 0.0,
     "close_mosaic": 0,
@@ -87,7 +87,7 @@ class Recipe(BaseModel):
     warm_epochs: int = Field(8, ge=0, description="Epochs of the base on the dataset before any trial.")
     warm_lr0: float = Field(0.001, gt=0, description="Learning rate of those epochs.")
     epochs: int = Field(3, ge=1, description="Epochs of every trial.")
-    block_lr_factor: float = Field(20.0, gt=0, description="Learning rate of blocks and gamma over the base's.")
+    block_lr_factor: float = Field(100.0, gt=0, description="Learning rate of blocks and gamma over the base's.")
     freeze: Literal["none", "backbone"] = Field(
         "none",
         description="What of the base stays as it is in a trial; cheap where all sites are in the neck.",
