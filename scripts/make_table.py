@@ -27,7 +27,7 @@ from search_spaces import Placement, SearchSpace
 from search_spaces import load as load_space
 
 SEEDS = (0, 1, 2)
-AT = (0.25, 0.5, 0.75)
+AT = (1 / 3, 2 / 3)
 PLACEBOS = ("neck.p3=same", "neck.p3=mhsa_noise", "neck.p3=mhsa_own")
 COSTS = ("placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms")
 
