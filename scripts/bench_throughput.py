@@ -108,6 +108,7 @@ def recipe_of(args: argparse.Namespace, folder: Path, name: str) -> dict[str, An
 
     own = {} if args.data == "demo" else {"data": args.data, "weights": args.weights}
     values = {"epochs": args.epochs, "warm_epochs": 0, "startup": 0, "name": name, "output": str(folder), **own}
+    values["freeze"] = "none"  # as stock: the demo's own recipe freezes the backbone, which is cheaper still
     train = [f"imgsz={args.imgsz}", f"batch={args.batch}", f"fraction={args.fraction}"]
     return run.resolve(None, values, train).model_dump(mode="json")
 
