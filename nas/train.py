@@ -119,6 +119,8 @@ class Short(Reading):
         factor = self.lf(self.step / len(self.train_loader))
         if self.step < self.protocol.ramp:
             factor *= (self.step + 1) / self.protocol.ramp
+        if self.step < self.frozen_steps and not _blocks(unwrap_model(self.model)):
+            factor = 0.0  # the untouched base has nothing but what is frozen
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -128,7 +130,7 @@ class Short(Reading):
             return
         model, frozen = unwrap_model(self.model), self.step < self.frozen_steps
         ours = {id(p) for block in _blocks(model) for p in block.parameters()}
-        for p in self.trained:
+        for p in self.trained if ours else ():
             p.requires_grad_(id(p) in ours or not frozen)
         self._model_train()
         if frozen:

@@ -183,7 +183,9 @@ def scores(out: Path) -> str:
 
 def read_all(out: Path) -> dict[str, pd.DataFrame]:
     """Rows of every variant that has run."""
-    return {name: pd.read_csv(file_of(out, name)) for name in VARIANTS if file_of(out, name).is_file()}
+    found = {name: pd.read_csv(file_of(out, name)) for name in VARIANTS if file_of(out, name).is_file()}
+    whole = len(PLACEMENTS) * len(SEEDS)
+    return {name: rows for name, rows in found.items() if len(rows.groupby(list(jobs.KEY))) == whole}
 
 
 def file_of(out: Path, name: str) -> Path:

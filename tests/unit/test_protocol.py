@@ -86,6 +86,19 @@ def test_a_frozen_base_does_not_move_until_its_time(tiny_base: Path, tiny_data: 
     assert all(torch.equal(trainer.start[k], trainer.seen[5]["state"][k]) for k in fixed), "no weights of the base"
 
 
+def test_the_untouched_base_waits_while_others_train_their_blocks(
+    tiny_base: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    model = build(tiny_base)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    overrides = {**ARGS, "epochs": 3, "lrf": 1.0, "data": str(tiny_data), "project": str(tmp_path)}
+    trained, _ = train.short_train(model, overrides, protocol=Protocol(block_only=1.0))
+    assert all(torch.equal(v, start[k]) for k, v in trained.state_dict().items())
+    model = build(tiny_base)
+    trained, _ = train.short_train(model, overrides, protocol=Protocol(block_only=0.5))
+    assert not all(torch.equal(v, start[k]) for k, v in trained.state_dict().items())
+
+
 def test_a_frozen_backbone_does_not_move_but_its_block_does(tiny_base: Path, tiny_data: Path, tmp_path: Path) -> None:
     trainer = watched(tiny_base, tiny_data, tmp_path, Protocol(block_lr_factor=20.0, freeze_backbone=True))
     rows = len(trainer.model.yaml["backbone"])
