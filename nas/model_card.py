@@ -212,6 +212,7 @@ def _training(card: Card, has_weights: bool) -> str:
         )
     args = ", ".join(f"{k}={v}" for k, v in identity["train"].items())
     own = f"new blocks learned {identity['block_lr_factor']:g} times as fast as the base"
+    own += ", whose backbone was frozen" if identity.get("freeze") == "backbone" else ""
     given = Path(str(card["weights"] or f"{card['model']}.pt")).name
     weights = "random weights" if card["weights"] == "none" else f"`{given}` (digest `{identity['weights']}`)"
     epochs = identity["warm_epochs"]
