@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
+import platform
 import random
 from pathlib import Path
 
@@ -20,6 +22,8 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import pandas as pd
+import torch
+import ultralytics
 
 from nas import cost, deploy, graph, jobs, recipe, setting, weights
 from nas.placing import read
@@ -94,6 +98,14 @@ def weighed(prepared: setting.Setting, label: str) -> list[object]:
     return [placement.id, label, cost.params(model), gflops, ratio, found.ms, found.base_ms]
 
 
+def machine(workers: int) -> dict[str, object]:
+    """What the card tells of where a table was made."""
+    return {
+        "cores": os.cpu_count(), "machine": platform.machine(), "workers": workers, "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0], "ultralytics": ultralytics.__version__,
+    }  # fmt: skip
+
+
 def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -108,6 +120,8 @@ def main() -> None:
     space, file = load_space(r.space), args.folder / "trials.csv"
     passes = [] if args.costs else [lambda: first_pass(space, r.epochs, args.placements, args.random)]
     passes += [] if args.costs else [lambda: second_pass(space, r.epochs, file, args.best)]
+    args.folder.mkdir(parents=True, exist_ok=True)
+    (args.folder / "made.json").write_text(json.dumps(machine(args.workers), indent=2) + "\n", encoding="utf-8")
     for make in passes:
         planned = make()
         left = len([j for j in planned if j.key not in jobs.done(file)])

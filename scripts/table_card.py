@@ -7,12 +7,9 @@ python scripts/table_card.py studies/tables/demo-neck
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import json
 from pathlib import Path
-
-import torch
-import ultralytics
+from typing import Any
 
 from nas import effects, spread, table, trainings
 from nas.table import Table
@@ -22,8 +19,8 @@ PLACEBO = "mhsa_noise", "mhsa_own", "same"
 ENDS = 5
 
 
-def card(found: Table, folder: Path) -> str:
-    """The whole text."""
+def card(found: Table, folder: Path, made: dict[str, Any]) -> str:
+    """The whole text; ``made`` is what made.json says of machine and versions."""
     last, trials = found.budgets[-1], found.trials
     ends = trials[trials.images == last]
     seeds = ends.groupby("placement").seed.nunique()
@@ -37,9 +34,9 @@ def card(found: Table, folder: Path) -> str:
         "a training of that length ends with. mAP50-95 of the one2many head, in [0, 1].",
         f"Base, by seed: {', '.join(f'{v:.4f}' for v in base)}. Median seconds a training: {ends.seconds.median():.1f}.",
         f"Made with `python scripts/make_table.py {folder.as_posix()}` (it is resumable, and a larger number extends the "
-        f"table) on {os.cpu_count()} CPU cores ({platform.machine()}), two trainings at a time with one thread each; Python "
-        f"{platform.python_version()}, torch {torch.__version__.split('+')[0]}, ultralytics {ultralytics.__version__}. "
-        "Latency ratios: both cores, nothing else running, fused model, NMS-free head, interleaved with the base.",
+        f"table) on {made['cores']} CPU cores ({made['machine']}), {made['workers']} trainings at a time with one thread "
+        f"each; Python {made['python']}, torch {made['torch']}, ultralytics {made['ultralytics']}. Latency ratios: all "
+        "cores, nothing else running, fused model, NMS-free head, in turn with the base.",
         "## Signal",
         signal(found),
         "## Does the short budget rank as the long one?",
@@ -113,7 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    (folder / "README.md").write_text(card(table.read(folder), folder), encoding="utf-8")
+    made = json.loads((folder / "made.json").read_text(encoding="utf-8"))
+    (folder / "README.md").write_text(card(table.read(folder), folder, made), encoding="utf-8")
 
 
 if __name__ == "__main__":
