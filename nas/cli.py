@@ -11,6 +11,37 @@ import typer
 
 import yolo_attention_nas_startup as startup
 from nas.errors import InputError
+from nas.options import (
+    BACKENDS,
+    Args,
+    Base,
+    BaseYaml,
+    BlockLrFactor,
+    Data,
+    Epochs,
+    Freeze,
+    LatencyBackend,
+    MaxGflops,
+    MaxLatencyMs,
+    MaxParams,
+    Modules,
+    Objectives,
+    Output,
+    RecipeFile,
+    Sampler,
+    Seed,
+    Sites,
+    Slots,
+    Space,
+    Startup,
+    Storage,
+    StudiesFolder,
+    StudyName,
+    Trials,
+    WarmEpochs,
+    Weights,
+    Wire,
+)
 from search_spaces import SpaceError
 
 app = typer.Typer(
@@ -23,93 +54,34 @@ app = typer.Typer(
 modules_app = typer.Typer(help="The attention blocks: list them, look at one, check your own.")
 app.add_typer(modules_app, name="modules")
 
-Args = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Ultralytics' training arguments, e.g. imgsz=320 batch=32"),
-]
-Sites = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[SITE=BLOCK]...", help="e.g. neck.p3=eca 'backbone.p4=cot(kernel_size=5)'"),
-]
-Modules = Annotated[
-    list[str] | None, typer.Option("--modules", metavar="FILE", help="Python file with blocks of your own; repeatable.")
-]
-Base = Annotated[str, typer.Option(metavar="YAML|PT", help="Model YAML, or a checkpoint to read it from.")]
-Storage = Annotated[
-    str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")
-]
-Output = Annotated[str, typer.Option(metavar="DIR", help="Folder that holds the studies.")]
-BACKENDS = "torch (default) | onnxruntime | openvino | tensorrt"
-
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def search(
     args: Args = None,
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A study as a YAML file; flags win over it.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="YAML|DIR", help="Your dataset in Ultralytics' format; for classify its folder."),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="PT", help="Trained weights of the base; 'none' starts from scratch.")
-    ] = None,
-    base: Annotated[str | None, typer.Option(metavar="YAML", help="Model YAML; default that of the weights.")] = None,
-    space: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Search space, see `spaces`; default article.")
-    ] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Distinct trained placements, the base included; default 100.")
-    ] = None,
-    objectives: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST", help="map,latency (default), map,gflops or all three; accuracy for map in classify."
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(metavar="gp|tpe|nsga2|random", help="Who proposes; default gp.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study; the same name continues it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of sampling, building and training; default 0.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every trial; default 3.")] = None,
-    warm_epochs: Annotated[
-        int | None, typer.Option(help="Epochs that fine-tune the base on your data before any trial; default 8.")
-    ] = None,
-    block_lr_factor: Annotated[
-        float | None, typer.Option(help="Learning rate of the new blocks over the base's; default 100.")
-    ] = None,
-    freeze: Annotated[
-        str | None, typer.Option(metavar="none|backbone", help="What of the base stays as it is in a trial.")
-    ] = None,
-    wire: Annotated[
-        str | None,
-        typer.Option(metavar="residual|plain", help="residual (default) starts as the base, plain is the bare block."),
-    ] = None,
-    startup: Annotated[
-        int | None, typer.Option(help="Placements of one or two blocks tried first; default 20, at most a third.")
-    ] = None,
-    max_gflops: Annotated[float | None, typer.Option(help="Train nothing above it.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Train nothing slower (on this device).")] = None,
-    max_params: Annotated[int | None, typer.Option(help="Train nothing larger.")] = None,
-    latency_backend: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"What runs the model when it is timed: {BACKENDS}.")
-    ] = None,
-    slots: Annotated[
-        str | None,
-        typer.Option(
-            "--workers",
-            "--per-gpu",
-            metavar="N|auto",
-            help="Placements trained at once, each by a process, on the CPU or the GPU; auto (default) measures it.",
-        ),
-    ] = None,
+    recipe: RecipeFile = None,
+    data: Data = None,
+    weights: Weights = None,
+    base: BaseYaml = None,
+    space: Space = None,
+    trials: Trials = None,
+    objectives: Objectives = None,
+    sampler: Sampler = None,
+    name: StudyName = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    warm_epochs: WarmEpochs = None,
+    block_lr_factor: BlockLrFactor = None,
+    freeze: Freeze = None,
+    wire: Wire = None,
+    startup: Startup = None,
+    max_gflops: MaxGflops = None,
+    max_latency_ms: MaxLatencyMs = None,
+    max_params: MaxParams = None,
+    latency_backend: LatencyBackend = None,
+    slots: Slots = None,
     modules: Modules = None,
     storage: Storage = None,
-    output: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder that holds the studies; default runs.")
-    ] = None,
+    output: StudiesFolder = None,
 ) -> None:
     """Search for the placements on the Pareto front of accuracy and cost: detect, segment, pose, obb, classify.
 
@@ -126,20 +98,30 @@ def search(
 @app.command(context_settings={"ignore_unknown_options": True})
 def correlate(
     args: Args = None,
-    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A study as a YAML file.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="YAML|DIR", help="Your dataset.")] = None,
-    weights: Annotated[str | None, typer.Option(metavar="PT", help="Trained weights of the base.")] = None,
-    base: Annotated[str | None, typer.Option(metavar="YAML", help="Model YAML.")] = None,
-    space: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Search space.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="The short budget: epochs of a trial.")] = None,
-    warm_epochs: Annotated[int | None, typer.Option(help="Epochs of the base on your data before any trial.")] = None,
-    block_lr_factor: Annotated[float | None, typer.Option(help="Learning rate of blocks over the base's.")] = None,
-    freeze: Annotated[
-        str | None, typer.Option(metavar="none|backbone", help="What of the base stays as it is.")
-    ] = None,
+    recipe: RecipeFile = None,
+    data: Data = None,
+    weights: Weights = None,
+    base: BaseYaml = None,
+    space: Space = None,
+    trials: Trials = None,
+    objectives: Objectives = None,
+    sampler: Sampler = None,
+    name: StudyName = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    warm_epochs: WarmEpochs = None,
+    block_lr_factor: BlockLrFactor = None,
+    freeze: Freeze = None,
+    wire: Wire = None,
+    startup: Startup = None,
+    max_gflops: MaxGflops = None,
+    max_latency_ms: MaxLatencyMs = None,
+    max_params: MaxParams = None,
+    latency_backend: LatencyBackend = None,
+    slots: Slots = None,
     modules: Modules = None,
-    output: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the studies.")] = None,
+    storage: Storage = None,
+    output: StudiesFolder = None,
     placements: Annotated[int, typer.Option(help="How many placements, the base among them.")] = 12,
     times: Annotated[int, typer.Option(help="The long budget over the short.")] = 4,
 ) -> None:
@@ -234,9 +216,10 @@ def effects(
     budget: Annotated[
         int | None, typer.Option(metavar="IMAGES", help="Scores after so many training images; default all.")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write the picture.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", "-o", metavar="FILE.html", help="Write the picture.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every effect with its interval.")] = None,
     storage: Storage = None,
+    output: Output = "runs",
 ) -> None:
     """What each block does at each site, with intervals, from all trainings of a study or a table.
 
@@ -244,7 +227,7 @@ def effects(
     """
     from nas import effects_report
 
-    effects_report.command(study, block, site, budget, to, csv, storage)
+    effects_report.command(study, block, site, budget, to, csv, storage, output)
 
 
 @app.command()

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from nas import jobs, recipe, sampler, spread
+from nas.errors import InputError
 from nas.setting import Setting
+from nas.warm import WarmBase
 from search_spaces import Placement
 
 SEEDS = (0, 1)
-FEWEST, MOST, USUAL = 5, 40, 12  # placements, the base among them
-TIMES = 4  # the long budget over the short
+FEWEST, MOST = 5, 40  # placements, the base among them
 ENOUGH = 0.5  # Kendall's tau from which on a ranking is relied on: three pairs of four in the right order
 APART = 1.0  # true spread over the noise of one paired difference, below which nothing can be told
-OF_THE_SAMPLER = ("sampler", "startup", "objectives", "space", "space_hash", "seed", "latency_runs", "latency_runtime")
+OF_THE_SEARCH = (  # of a study's identity: what decides no training
+    "sampler", "startup", "objectives", "space", "space_hash", "latency_runs", "latency_runtime", "latency_backend",
+    "max_gflops", "max_latency_ms", "max_params",
+)  # fmt: skip
 FILE = "correlation.json"
+
+
+class CorrelateError(InputError):
+    """Trainings that nothing can be concluded from."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,7 @@ class Correlation:
 
 def key(setting: Setting) -> str:
     """Twelve hexadecimal digits of what decides how trainings go: the recipe without what only the sampler reads."""
-    kept = {k: v for k, v in setting.identity.items() if k not in OF_THE_SAMPLER and not k.startswith("max_")}
-    return recipe.digest(kept)
+    return recipe.digest({k: v for k, v in setting.identity.items() if k not in OF_THE_SEARCH})
 
 
 def chosen(setting: Setting, count: int) -> list[Placement]:
@@ -85,50 +91,102 @@ def chosen(setting: Setting, count: int) -> list[Placement]:
     return [Placement(), *sampler.sparse(setting.space, count - 1, setting.allowed, setting.recipe.seed)]
 
 
-def planned(setting: Setting, placements: Sequence[Placement], times: int) -> list[jobs.Job]:
+def planned(setting: Setting, count: int, times: int) -> list[jobs.Job]:
     """Every placement under both seeds.
 
-    Where the learning rate does not depend on how long the training is, the short budgets are points of the long
-    training; else they are trainings of their own.
+    Where nothing depends on how long the training is, the short budgets are points of the long training; else they are
+    trainings of their own.
     """
     e = setting.recipe.epochs
     lengths: dict[int, tuple[float, ...]] = {e: (), 2 * e: (), times * e: ()}
-    if float(setting.recipe.train.get("lrf", 0.01)) == 1.0:
+    if same_at_any_length(setting.recipe.train):
         lengths = {e * times: (1 / times, 2 / times)}
+    placements = chosen(setting, count)
     return [jobs.Job(p, s, n, at) for s in SEEDS for p in placements for n, at in lengths.items()]
 
 
-def run(setting: Setting, count: int, times: int, workers: int, threads: int) -> Iterator[list[dict[str, Any]]]:
+def same_at_any_length(train: Mapping[str, Any]) -> bool:
+    """Whether a training is, at any of its epochs, what a training of so many epochs ends with."""
+    closes = float(train.get("mosaic", 1.0)) > 0 and int(train.get("close_mosaic", 10)) > 0
+    warms = float(train.get("warmup_epochs", 3.0)) > 0
+    return float(train.get("lrf", 0.01)) == 1.0 and not closes and not warms and train.get("optimizer") != "auto"
+
+
+def run(
+    setting: Setting, warm: WarmBase, count: int, times: int, workers: int, threads: int
+) -> Iterator[list[dict[str, Any]]]:
     """Train what is missing; rows as they come, kept in the study's folder."""
-    for length, of in _by_length(planned(setting, chosen(setting, count), times)).items():
-        yield from jobs.run_all(setting.recipe, of, file_of(setting, length), workers, threads)
+    for length, of in by_length(planned(setting, count, times)).items():
+        yield from jobs.run_all(setting, warm, of, file_of(setting, length), workers, threads)
 
 
-def measure(setting: Setting, count: int, times: int) -> Correlation:
+@dataclass(frozen=True)
+class Gains:
+    """Scores over the base of the same seed, [placement, seed], after the short, the double and the long budget."""
+
+    short: pd.DataFrame
+    double: pd.DataFrame
+    long: pd.DataFrame
+    images: int
+
+
+def read(setting: Setting, count: int, times: int) -> Gains:
+    """What the trainings reached.
+
+    Raises:
+        CorrelateError: The base or too many placements failed; says why.
+    """
+    lengths = by_length(planned(setting, count, times))
+    score, e = setting.task.columns[0], setting.recipe.epochs
+    frames = {n: pd.read_csv(file_of(setting, n)) for n in lengths}
+    known = {j.placement.id for of in lengths.values() for j in of}
+    frames = {n: f[f.placement_id.isin(known)] for n, f in frames.items()}
+    reasons = pd.concat([f.reason.dropna() for f in frames.values()])
+    frames = {n: f.dropna(subset=[score]) for n, f in frames.items()}
+    for length, rows in frames.items():
+        gone = set(SEEDS) - set(rows[rows.placement == "base"].seed)
+        if gone:
+            raise CorrelateError(
+                f"the base could not be trained for {length} epochs under seed {', '.join(map(str, sorted(gone)))}: "
+                f"{_last(reasons)}; see {setting.log}"
+            )
+    images = int(frames[times * e].images.max())
+    short, double, long = (
+        spread.gains(frames.get(n, frames[times * e]), score, round(images * n / (times * e)))
+        for n in (e, 2 * e, times * e)
+    )
+    whole = set.intersection(*(set(f.dropna().index) for f in (short, double, long)))
+    if len(whole) < FEWEST - 1:
+        raise CorrelateError(
+            f"only {len(whole)} placements were trained under both seeds, too few to rank: {_last(reasons)}; "
+            f"see {setting.log}"
+        )
+    keep = [p for p in long.index if p in whole]
+    return Gains(short.loc[keep], double.loc[keep], long.loc[keep], images)
+
+
+def _last(reasons: pd.Series) -> str:
+    return str(reasons.iloc[-1]) if len(reasons) else "it was not trained"
+
+
+def measure(setting: Setting, found: Gains, times: int) -> Correlation:
     """Judge finished trainings."""
-    them = planned(setting, chosen(setting, count), times)
-    frames = [pd.read_csv(file_of(setting, length)) for length in _by_length(them)]
-    rows = pd.concat(frames).dropna(subset=["map50_95"])
-    rows = rows[rows.placement_id.isin({j.placement.id for j in them})]
-    images = int(rows[rows.placement == "base"].images.max())
+    taus = [spread.across(a, found.long) for a in (found.short, found.double)]
+    at_long, at_short = (spread.spread(f.to_numpy(), found.images) for f in (found.long, found.short))
     e = setting.recipe.epochs
-    short, double, long = (gains(rows, round(images * n / (times * e))) for n in (e, 2 * e, times * e))
-    taus = [across(a, long) for a in (short, double)]
-    at_long, at_short = (spread.spread(f.to_numpy(), images) for f in (long, short))
-    verdict = judge(taus[0], taus[1], at_long.spread.value, at_long.noise.value)
     return Correlation(
         key=key(setting),
         metric=setting.task.metric,
         epochs=e,
         long=times * e,
-        placements=len(long) + 1,
+        placements=len(found.long) + 1,
         tau=taus[0],
         tau_double=taus[1],
         noise=at_long.noise.value,
         spread=at_long.spread.value,
         short_noise=at_short.noise.value,
         short_spread=at_short.spread.value,
-        verdict=verdict,
+        verdict=judge(taus[0], taus[1], at_long.spread.value, at_long.noise.value),
     )
 
 
@@ -140,23 +198,6 @@ def judge(tau: spread.Interval, double: spread.Interval, true: float, noise: flo
         if found.value >= ENOUGH and found.low > 0:
             return word
     return "longer"
-
-
-def gains(rows: pd.DataFrame, images: int) -> pd.DataFrame:
-    """[placement, seed] score over the base's under the same seed, at the budget nearest to ``images``."""
-    budget = min(rows.images.unique(), key=lambda n: abs(n - images))
-    wide = rows[rows.images == budget].pivot_table(index="placement", columns="seed", values="map50_95", sort=False)
-    return wide.drop(index="base") - wide.loc["base"]
-
-
-def across(one: pd.DataFrame, two: pd.DataFrame) -> spread.Interval:
-    """Tau between one seed's gains of ``one`` and the other seed's of ``two``, mean over both ways."""
-    both = [p for p in one.index if p in two.index and one.loc[p].notna().all() and two.loc[p].notna().all()]
-    if len(both) < FEWEST - 1:
-        return spread.Interval(*[float("nan")] * 3)
-    a, b = one.loc[both].to_numpy(), two.loc[both].to_numpy()
-    n = a.shape[1]
-    return spread.mean_kendall([(a[:, i], b[:, j]) for i in range(n) for j in range(n) if i != j])
 
 
 def save(found: Correlation, folder: Path) -> Path:
@@ -181,16 +222,6 @@ def file_of(setting: Setting, epochs: int) -> Path:
     return setting.folder / f"correlate-{key(setting)}-{epochs}.csv"
 
 
-def _by_length(planned: Sequence[jobs.Job]) -> dict[int, list[jobs.Job]]:
-    return {n: [j for j in planned if j.epochs == n] for n in dict.fromkeys(j.epochs for j in planned)}
-
-
-def frame(setting: Setting, count: int, times: int) -> pd.DataFrame:
-    """Gain over the base, mean of the seeds, at the short and at the long budget; best of the long first."""
-    them = planned(setting, chosen(setting, count), times)
-    rows = pd.concat([pd.read_csv(file_of(setting, length)) for length in _by_length(them)])
-    rows = rows.dropna(subset=["map50_95"])
-    images, e = int(rows.images.max()), setting.recipe.epochs
-    short, long = gains(rows, round(images / times)), gains(rows, images)
-    table = pd.DataFrame({f"{e} epochs": short.mean(axis=1), f"{times * e} epochs": long.mean(axis=1)})
-    return table.sort_values(f"{times * e} epochs", ascending=False, key=lambda v: v.replace(np.nan, -1.0))
+def by_length(of: Sequence[jobs.Job]) -> dict[int, list[jobs.Job]]:
+    """Jobs by their epochs."""
+    return {n: [j for j in of if j.epochs == n] for n in dict.fromkeys(j.epochs for j in of)}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from nas import correlate, run, setting, warm
+from nas import correlate, jobs, run, setting, slots, turn, warm
 from nas.recipe import RecipeError
 from nas.train import TrainingFailed
+from nas.warm import WarmBase
 
 
 def command(recipe_path: Path | None, flags: dict[str, Any], args: list[str], count: int, times: int) -> None:
@@ -20,6 +22,7 @@ def command(recipe_path: Path | None, flags: dict[str, Any], args: list[str], co
 
     Raises:
         RecipeError: Every fault of the input, before anything is spent.
+        CorrelateError: So much failed that nothing can be concluded.
     """
     if not correlate.FEWEST <= count <= correlate.MOST:
         raise RecipeError(f"--placements {count}: expected {correlate.FEWEST} to {correlate.MOST}")
@@ -27,64 +30,73 @@ def command(recipe_path: Path | None, flags: dict[str, Any], args: list[str], co
         raise RecipeError(f"--times {times}: expected 3 to 20 times the short budget")
     console = Console(soft_wrap=True, file=sys.stdout)
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
-    r = run.resolve(recipe_path, flags, args)
-    prepared = setting.prepare(r)
+    prepared = setting.prepare(run.resolve(recipe_path, flags, args))
     prepared.folder.mkdir(parents=True, exist_ok=True)
     run.say_all(prepared, say)
-    placements = correlate.chosen(prepared, count)
-    if len(placements) < correlate.FEWEST:
-        raise RecipeError(f"space {prepared.space.name}: only {len(placements)} placements, too few to rank")
-    planned = correlate.planned(prepared, placements, times)
-    say(
-        f"{len(placements)} placements, the base among them, under {len(correlate.SEEDS)} seeds: {r.epochs} epochs "
-        f"against {times * r.epochs}, as long as {sum(j.epochs for j in planned) / r.epochs:.0f} trials of a search.\n"
-        "Ctrl-C stops it; the same command goes on."
-    )
-    try:
-        warm.warm_base(prepared)
-        train(prepared, count, times, planned, say)
-    except TrainingFailed as e:
-        say(f"error: {e}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        say("Stopped; the same command goes on from here.")
-        sys.exit(130)
-    found = correlate.measure(prepared, count, times)
+    planned = correlate.planned(prepared, count, times)
+    introduce(prepared, planned, times, say)
+    with turn.interruptible():
+        try:
+            train(prepared, warm.warm_base(prepared), count, times, say)
+        except TrainingFailed as e:
+            say(f"error: {e}")
+            sys.exit(1)
+        except KeyboardInterrupt:
+            say("Stopped; the same command goes on from here.")
+            sys.exit(130)
+    gains = correlate.read(prepared, count, times)
+    found = correlate.measure(prepared, gains, times)
     path = correlate.save(found, prepared.folder)
-    show(prepared, found, count, times, console)
+    show(found, gains, console)
     say(f"{path} has it; a search with this recipe shows it.")
 
 
-def train(prepared: setting.Setting, count: int, times: int, planned: list[Any], say: Any) -> None:
+def introduce(prepared: setting.Setting, planned: list[jobs.Job], times: int, say: Callable[[str], None]) -> None:
+    """What is about to be trained, and how much that is.
+
+    Raises:
+        RecipeError: The space has too few placements.
+    """
+    count, epochs = len({j.placement for j in planned}), prepared.recipe.epochs
+    if count < correlate.FEWEST:
+        raise RecipeError(f"space {prepared.space.name}: only {count} placements, too few to rank")
+    say(
+        f"{count} placements, the base among them, under {len(correlate.SEEDS)} seeds: {epochs} epochs against "
+        f"{times * epochs}, as long as {sum(j.epochs for j in planned) / epochs:.0f} trials of a search.\n"
+        "Ctrl-C stops it; the same command goes on."
+    )
+
+
+def train(prepared: setting.Setting, base: WarmBase, count: int, times: int, say: Callable[[str], None]) -> None:
     """Run what is missing, a line a training."""
-    workers, threads = (setting.threads(), 1) if prepared.device.type == "cpu" else (1, setting.threads())
-    started = time.monotonic()
-    missing = [j for j in planned if j.key not in trainings_done(prepared, j.epochs)]
-    if len(missing) < len(planned):
-        say(f"{len(planned) - len(missing)} of {len(planned)} trainings were done before.")
-    for done, rows in enumerate(correlate.run(prepared, count, times, workers, threads), 1):
-        left = (time.monotonic() - started) / done * (len(missing) - done) / 60
-        last = rows[-1]
-        what = last["reason"] or f"{prepared.task.metric} {float(last['map50_95']):.4f}"
-        say(f"{done} of {len(missing)}: {last['placement']}, seed {last['seed']}: {what}; {left:.0f} min left")
+    of = correlate.by_length(correlate.planned(prepared, count, times))
+    missing = [j for n, some in of.items() for j in jobs.missing(prepared, some, correlate.file_of(prepared, n))]
+    total = sum(map(len, of.values()))
+    if len(missing) < total:
+        say(f"{total - len(missing)} of {total} trainings were done before.")
+    if not missing:
+        return
+    workers = slots.choose(prepared, len(missing), say)
+    left, done, began = sum(j.epochs for j in missing), 0, time.monotonic()
+    work = correlate.run(prepared, base, count, times, workers, slots.share(workers))
+    for number, rows in enumerate(work, 1):
+        done += missing[number - 1].epochs
+        minutes = (time.monotonic() - began) / done * (left - done) / 60
+        last, score = rows[-1], prepared.task.columns[0]
+        what = last["reason"] or f"{prepared.task.metric} {float(last[score]):.4f}"
+        say(f"{number} of {len(missing)}: {last['placement']}, seed {last['seed']}: {what}; {minutes:.0f} min left")
 
 
-def trainings_done(prepared: setting.Setting, epochs: int) -> set[tuple[str, str]]:
-    """Keys of the finished trainings of a length."""
-    from nas import jobs
-
-    return jobs.done(correlate.file_of(prepared, epochs))
-
-
-def show(prepared: setting.Setting, found: correlate.Correlation, count: int, times: int, console: Console) -> None:
+def show(found: correlate.Correlation, gains: correlate.Gains, console: Console) -> None:
     """The gains at both budgets, the figures, the sentence."""
-    table = Table(title=f"{found.metric} over the base, mean of {len(correlate.SEEDS)} seeds", title_justify="left")
-    frame = correlate.frame(prepared, count, times)
+    title = f"{found.metric} over the base, mean of {len(correlate.SEEDS)} seeds"
+    table = Table(title=title, title_justify="left")
     table.add_column("placement", overflow="fold")
-    for column in frame.columns:
-        table.add_column(str(column), justify="right")
-    for placement, values in frame.iterrows():
-        table.add_row(str(placement), *(f"{v:+.4f}" for v in values))
+    for epochs in (found.epochs, found.long):
+        table.add_column(f"{epochs} epochs", justify="right")
+    short, long = gains.short.mean(axis=1), gains.long.mean(axis=1)
+    for placement in long.sort_values(ascending=False).index:
+        table.add_row(placement, f"{short[placement]:+.4f}", f"{long[placement]:+.4f}")
     console.print(table)
     for epochs, true, noise in (
         (found.epochs, found.short_spread, found.short_noise),

@@ -27,7 +27,7 @@ MOST_ROWS = 24  # blocks that a terminal shows; the best and the worst
 FOLLOWED = 5  # best and worst placements
 
 
-def find(which: str, images: int | None, storage: str | None) -> trainings.Trainings:
+def find(which: str, images: int | None, storage: str | None, output: str = "runs") -> trainings.Trainings:
     """The trainings of a table's folder, of a study, or of a table of the checkout, in this order.
 
     Raises:
@@ -36,9 +36,9 @@ def find(which: str, images: int | None, storage: str | None) -> trainings.Train
     if table.is_table(which):
         return trainings.from_table(table.read(which), images)
     try:
-        return trainings.from_study(dashboard.find(which, storage)[0], images)
+        return trainings.from_study(dashboard.find(which, storage, output)[0], images)
     except RecipeError as e:
-        if storage is not None or (Path("runs") / which / "study.db").is_file():
+        if storage is not None or (Path(output) / which / "study.db").is_file():
             raise
         if which in table.names():
             return trainings.from_table(table.read(which), images)
@@ -53,6 +53,7 @@ def command(
     to: Path | None,
     csv: Path | None,
     storage: str | None,
+    output: str = "runs",
 ) -> None:
     """`effects`: print them, and write the picture and the CSV where asked.
 
@@ -62,7 +63,7 @@ def command(
     for path in (to, csv):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise RecipeError(f"{path}: expected a file in a folder that is there")
-    console, data = Console(highlight=False), find(which, images, storage)
+    console, data = Console(highlight=False), find(which, images, storage, output)
     model = effects.fit(data)
     found = effects.frame(model)
     if block or site:

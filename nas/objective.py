@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas import __version__, cost, dashboard, deploy, export, graph, locks, report, train, weights
 from nas.demo import cache_folder
 from nas.sampler import Exhausted
-from nas.setting import Setting
+from nas.setting import Setting, threads
 from nas.warm import WarmBase, overrides_of
 from search_spaces import Placement, sample
 
@@ -71,6 +72,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
             overrides_of(setting, setting.recipe.epochs),
             protocol=setting.recipe.protocol,
             check=lambda m: weights.account(warm.model, m, graft.moved),
+            steps=steps(setting) if setting.workers > 1 else None,
             log=setting.log,
         )
     except (optuna.TrialPruned, KeyboardInterrupt):
@@ -114,11 +116,30 @@ def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
     """Parameters as built, GFLOPs as the sum of base and blocks, latency measured beside the base."""
     r = setting.recipe
     fused = deploy.runner(model, r.latency_backend, r.imgsz, setting.device)
-    with locks.of_latency(cache_folder(), str(setting.device)):  # two that are measured at once disturb each other
+    with steps(setting).silent(), all_threads(setting):
         measured = cost.latency(fused, setting.fused, r.imgsz, r.latency_runs)
     if not len(placement):
         measured = replace(measured, ratio=1.0)  # the base over itself: by definition, what is measured is noise
     return cost.Cost(cost.params(model), setting.predict(placement)[1], measured)
+
+
+def steps(setting: Setting) -> locks.Steps:
+    """Those of all trainings on this device."""
+    return locks.Steps(cache_folder(), str(setting.device))
+
+
+@contextmanager
+def all_threads(setting: Setting) -> Iterator[None]:
+    """The threads of all workers, which wait: as the base was timed before the search.
+
+    An exported file's runtime keeps the number of threads that it was opened with.
+    """
+    mine = torch.get_num_threads()
+    torch.set_num_threads(threads() * setting.workers if setting.recipe.latency_backend == "torch" else mine)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(mine)
 
 
 def alone_ms(setting: Setting, measured: cost.Latency | None) -> float | None:

@@ -32,6 +32,7 @@ from nas.demo import cache_folder
 
 LIMIT = 20 << 30  # bytes of all files together; the least recently used go first
 CHECKED = 1 << 30  # bytes of pixels up to which their checksum is compared at opening
+IN_USE = 24 * 3600  # seconds since a file was opened, within which it is not removed
 ABANDONED = 24 * 3600  # seconds after which a file that was never finished goes
 MARK = 0x31_4C_58_50_4E_41_59  # "YANPXL1", the first number of the tail
 COLUMNS, TAIL = 7, 5  # numbers in a row of the table, and in the tail
@@ -53,9 +54,14 @@ class Images:
     def __len__(self) -> int:
         return len(self.table)
 
+    def mapped(self) -> Images:
+        """Itself, mapped now: whoever removes the file later does not take it away."""
+        self.map = np.memmap(self.file, np.uint8, "r", shape=(int(self.table[-1, 6]),))
+        return self
+
     def __getitem__(self, i: int) -> NDArray[np.uint8]:
         if self.map is None:
-            self.map = np.memmap(self.file, np.uint8, "r", shape=(int(self.table[-1, 6]),))
+            self.mapped()
         start, h, w, channels, _, _, end = self.table[i]
         return np.array(self.map[start:end]).reshape(h, w, channels)
 
@@ -121,9 +127,9 @@ def opened(file: Path, count: int) -> Images | None:
                 return None
         with contextlib.suppress(OSError):  # somebody else's file
             os.utime(file)
+        return Images(file, np.frombuffer(raw, np.int64).reshape(n, COLUMNS)).mapped()
     except (OSError, ValueError):
         return None
-    return Images(file, np.frombuffer(raw, np.int64).reshape(n, COLUMNS))
 
 
 def _make(dataset: Any, file: Path) -> None:
@@ -179,9 +185,9 @@ def _prune(folder: Path, most: int) -> None:
             with contextlib.suppress(OSError):
                 file.unlink()
     total = 0
-    for _, size, file in sorted((f for f in files if f[2].suffix == ".pixels"), reverse=True):
+    for used, size, file in sorted((f for f in files if f[2].suffix == ".pixels"), reverse=True):
         total += size
-        if total > most:
+        if total > most and used < time.time() - IN_USE:
             with contextlib.suppress(OSError):  # on Windows, where it is in use
                 file.unlink()
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EXPECTED = {
+    "block_lr_factor": "a number above 0",
+    "block_only": "a share in [0, 1]",
+    "ramp": "a number of steps",
+    "ema_steps": "a number of steps",
+}
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -39,4 +46,4 @@ class Protocol:
             ("ema_steps", self.ema_steps, self.ema_steps >= 0),
         ):
             if not good:
-                raise ValueError(f"{name}={value}: expected a share in [0, 1] for block_only, else a number above 0")
+                raise ValueError(f"{name}={value}: expected {EXPECTED[name]}")

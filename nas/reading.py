@@ -44,7 +44,8 @@ class Reading(BaseTrainer):
 
     def _key(self, img_path: str, mode: str, batch: int | None) -> tuple[Any, ...]:
         keys = READ + DRAWN * (self.args.task == "classify")
-        return (str(self.args.data), str(img_path), mode, batch, *(str(getattr(self.args, k, None)) for k in keys))
+        asked = (str(getattr(self.args, k, None)) for k in keys)
+        return (str(self.args.data), str(img_path), mode, batch, getattr(self, "stride", None), *asked)
 
     def _read_dataset(self, img_path: str, mode: str, batch: int | None) -> Any:
         """Ultralytics' dataset; where it is to be kept in memory, one copy for all processes of the machine."""

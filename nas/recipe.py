@@ -53,7 +53,7 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
     "end2end": "",
     "time": "epochs",
     "patience": "epochs",
-    "freeze": "",
+    "freeze": "--freeze backbone",
     "compile": "",
     "distill_model": "",
     "profile": "",
@@ -204,6 +204,9 @@ def read(path: str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
         if not isinstance(loaded, dict):
             raise RecipeError(f"recipe {path}: expected a mapping, got {type(loaded).__name__}")
         data = loaded
+    given = overrides.get("train", {})
+    if "batch" in given and "nbs" not in given and isinstance(data.get("train"), dict):
+        data = {**data, "train": {k: v for k, v in data["train"].items() if k != "nbs"}}  # that of another batch
     train = {**(data.get("train") or {}), **overrides.get("train", {})} if _is_map(data.get("train")) else data["train"]
     try:
         return Recipe.model_validate({**data, **{k: v for k, v in overrides.items() if v is not None}, "train": train})

@@ -179,12 +179,19 @@ def outlook(setting: Any) -> list[str]:
     found = correlate.stored(setting)
     if found is not None:
         return [f"short training: {found.sentence}"]
-    if setting.recipe.data == "demo":
+    if is_demo(setting.recipe):
         return ["short training: measured on the demo in studies/protocol.md; `correlate` checks it on your data"]
     return [
         "warning: nobody has checked that so short a training ranks placements on this data as a longer one would; "
         "`python -m nas correlate` with the same arguments does"
     ]
+
+
+def is_demo(r: recipes.Recipe) -> bool:
+    """Whether a recipe trains as the demo's own does."""
+    decides = ("data", "base", "weights", "wire", "warm_epochs", "epochs", "block_lr_factor", "freeze", "train")
+    demo = resolve(None, {}, [])
+    return all(getattr(r, name) == getattr(demo, name) for name in decides)
 
 
 def say_all(setting: Any, say: Callable[[str], None]) -> None:

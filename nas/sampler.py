@@ -143,12 +143,17 @@ def make(
     return DistinctSampler(SAMPLERS[name](seed), space, allowed, seed, lock)
 
 
+def params_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters, also of one that waits, or whose placement is chosen and not yet written down."""
+    told = trial.system_attrs
+    return {**told.get("fixed_params", {}), **told.get(CLAIM, {}), **trial.params}
+
+
 def tried(study: Study, space: SearchSpace) -> Iterator[str]:
     """Ids of the placements that are trained, training, waiting, refused or failed for a reason of their own."""
     for trial in study.get_trials(deepcopy=False):
         interrupted = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
-        told = trial.system_attrs  # what is waiting, or chosen and not yet written down one by one
-        params = {**told.get("fixed_params", {}), **told.get(CLAIM, {}), **trial.params}
+        params = params_of(trial)
         if not interrupted and all(s in params for s, _ in space.sites):
             yield space.placement(params).id
 

@@ -17,6 +17,7 @@ from ultralytics.utils.torch_utils import select_device
 from nas import THREADS, cost, data, deploy, graph, recipe, task, weights
 from nas.fit import attempt, fit, load_modules
 from nas.quiet import quiet
+from nas.reading import Reading
 from search_spaces import Placement, SearchSpace, Site, load
 
 DEMO = "demo"
@@ -101,6 +102,7 @@ def prepare(r: recipe.Recipe, base_cost: cost.Cost | None = None) -> Setting:
     Raises:
         RecipeError: Every fault that could be found, one a line.
     """
+    Reading.datasets.clear()  # labels and images may have been edited since an earlier search of this process
     faults: list[str] = []
     load_modules(r.modules, faults)
     device = attempt(lambda: pick_device(r.train.get("device")), faults)

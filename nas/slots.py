@@ -150,11 +150,12 @@ def together(children: list[Child], each: int) -> list[dict[str, Any]] | None:
 
 def room_for(setting: Setting, found: Speeds) -> int:
     """How many processes of this size the free memory holds; at least one."""
-    per = found.memory
-    in_memory = overrides_of(setting, 1).get("cache") in ("ram", True)
-    if setting.device.type != "cuda" and in_memory:  # each process has the pictures in its own memory
-        per += sum(setting.dataset.images.values()) * 3 * setting.recipe.imgsz**2
-    return max(1, int(FREE * free_memory(setting.device) / per))
+    free = FREE * free_memory(setting.device)
+    if setting.device.type != "cuda" and overrides_of(setting, 1).get("cache") in ("ram", True):
+        free -= (
+            sum(setting.dataset.images.values()) * 3 * setting.recipe.imgsz**2
+        )  # one copy for all, see nas/pixels.py
+    return max(1, int(free / found.memory))
 
 
 def free_memory(device: torch.device | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 RESAMPLES = 1000
 
@@ -38,6 +39,32 @@ class Spread:
     own_noise: Interval
     spread: Interval
     ratio: Interval
+
+
+def gains(rows: pd.DataFrame, score: str, images: float | None = None) -> pd.DataFrame:
+    """[placement, seed] of a column of scores, minus the base's under the same seed.
+
+    Args:
+        rows: With the columns placement, seed and images.
+        score: The column.
+        images: The budget; of those in the rows the nearest. By default the largest.
+    """
+    budget = rows.images.max() if images is None else min(rows.images.unique(), key=lambda n: abs(n - images))
+    order = dict.fromkeys(rows.placement)
+    wide = rows[rows.images == budget].pivot(index="placement", columns="seed", values=score).reindex(list(order))
+    return wide.drop(index="base") - wide.loc["base"]
+
+
+def across(one: pd.DataFrame, two: pd.DataFrame) -> Interval:
+    """Kendall's tau-b between one seed's gains of ``one`` and another's of ``two``, mean over all such pairs of seeds.
+
+    What two budgets of one seed share by luck cannot flatter it. Over the placements that have all seeds in both.
+    """
+    whole = [p for p in one.index if p in two.index and one.loc[p].notna().all() and two.loc[p].notna().all()]
+    pairs = [(one.loc[whole, i], two.loc[whole, j]) for i in one.columns for j in two.columns if i != j]
+    if len(whole) < 3 or not pairs:
+        return Interval(*[float("nan")] * 3)
+    return mean_kendall([(a.to_numpy(), b.to_numpy()) for a, b in pairs])
 
 
 def spread(gains: np.ndarray, images: int, seed: int = 0) -> Spread:

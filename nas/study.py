@@ -135,12 +135,13 @@ def revive(study: optuna.Study, setting: Setting) -> None:
     close(study, lambda pid: not _alive(pid))
     known = set(sampler.tried(study, setting.space))
     for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if "error" in t.user_attrs or not all(s in t.params for s, _ in setting.space.sites):
+        params = sampler.params_of(t)
+        if "error" in t.user_attrs or not all(s in params for s, _ in setting.space.sites):
             continue
-        placement = setting.space.placement(t.params)
+        placement = setting.space.placement(params)
         if placement.id not in known:
             known.add(placement.id)
-            study.enqueue_trial(t.params, user_attrs={"origin": f"interrupted trial {t.number}"})
+            study.enqueue_trial(params, user_attrs={"origin": f"interrupted trial {t.number}"})
 
 
 def close(study: optuna.Study, gone: Callable[[Any], bool]) -> None:

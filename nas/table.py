@@ -115,6 +115,8 @@ def _read(file: Path, columns: dict[str, bool], faults: list[str]) -> pd.DataFra
     except (OSError, ValueError) as e:
         faults.append(f"{file.name}: cannot be read: {e}")
         return pd.DataFrame(columns=list(columns))
+    if "reason" in frame:  # of a training that gave no number
+        frame = frame[frame["reason"].isna()].reset_index(drop=True)
     if missing := [c for c in columns if c not in frame]:
         faults.append(f"{file.name}: no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
         return frame

@@ -24,6 +24,7 @@ from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 
 from modules.attend import Attend
 from nas import task
+from nas.locks import Steps
 from nas.protocol import Protocol
 from nas.reading import Reading
 from nas.score import Score
@@ -53,17 +54,19 @@ class Short(Reading):
         protocol: How the training lets the blocks be seen.
         at: Shares of the steps, in (0, 1), after which the model is scored as well.
         check: Called with the model right before the first step, to verify what is in it.
+        steps: Those of all trainings on the device, which wait while a latency is measured.
     """
 
     def __init__(
         self,
         model: BaseModel,
         overrides: Mapping[str, Any],
-        protocol: Protocol,
+        protocol: Protocol = Protocol(),  # noqa: B008  frozen
         at: Sequence[float] = (),
         check: Callable[[BaseModel], object] | None = None,
+        steps: Steps | None = None,
     ):
-        self.protocol, self.at, self.check = protocol, at, check
+        self.protocol, self.at, self.check, self.steps = protocol, at, check, steps
         self.batches = hashlib.sha256()
         self.images_seen = self.step = 0
         self.curve: list[dict[str, float | None]] = []
@@ -85,12 +88,16 @@ class Short(Reading):
         elif event == "on_train_epoch_start":
             self.epoch_started, self.validated = now, self.clock["validation"]
         elif event == "on_train_batch_start":
+            if self.steps:
+                self.steps.begin()
             self.set_lr()
             self.freeze()
             self.step += 1
         elif event == "on_train_batch_end":
             if self.step in self.stops:
                 self.validate()
+            if self.steps:
+                self.steps.end()
         elif event == "on_train_epoch_end":
             self.clock["steps"] += now - self.epoch_started - (self.clock["validation"] - self.validated)
 
@@ -108,7 +115,8 @@ class Short(Reading):
         if back := self.protocol.ema_steps:
             self.ema.decay = lambda updates: 1 - 1 / min(back, updates + 1)
         for net in (model, self.ema.ema):  # on CUDA Ultralytics makes it channels last; on a CPU it is faster too
-            net.to(memory_format=torch.channels_last)
+            if self.device.type == "cpu" and self.args.channels_last is not False:
+                net.to(memory_format=torch.channels_last)
             for block in _blocks(net) if self.protocol.gamma else ():
                 if block.gamma is not None:
                     nn.init.constant_(block.gamma, self.protocol.gamma)
@@ -117,10 +125,9 @@ class Short(Reading):
     def set_lr(self) -> None:
         """The ramp, then Ultralytics' schedule at every step: read once an epoch, two epochs never come down."""
         factor = self.lf(self.step / len(self.train_loader))
-        if self.step < self.protocol.ramp:
-            factor *= (self.step + 1) / self.protocol.ramp
-        if self.step < self.frozen_steps and not _blocks(unwrap_model(self.model)):
-            factor = 0.0  # the untouched base has nothing but what is frozen
+        since = self.step - self.frozen_steps * (self.step >= self.frozen_steps)  # the base's first step has a ramp too
+        if since < self.protocol.ramp:
+            factor *= (since + 1) / self.protocol.ramp
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -173,6 +180,13 @@ class Short(Reading):
         if self.optimizer is not None:
             raise TrainingFailed(f"out of memory with batch={self.asked_batch} at imgsz={self.args.imgsz}")
         super()._build_train_pipeline()
+
+    def optimizer_step(self) -> None:
+        """Ultralytics' step; none while all that the untouched base has is frozen."""
+        if self.step <= self.frozen_steps and not _blocks(unwrap_model(self.model)):
+            self.optimizer.zero_grad()
+        else:
+            super().optimizer_step()
 
     def get_validator(self) -> Any:
         """Our validator of the task, quiet."""
@@ -244,6 +258,7 @@ def short_train(
     protocol: Protocol = Protocol(),  # noqa: B008  frozen
     at: Sequence[float] = (),
     check: Callable[[BaseModel], object] | None = None,
+    steps: Steps | None = None,
     log: Path | None = None,
 ) -> tuple[BaseModel, Score]:
     """Train ``model`` as ``overrides`` say and score the result on the val split.
@@ -254,6 +269,7 @@ def short_train(
         protocol: How the training lets inserted blocks be seen.
         at: Shares of the training in (0, 1) after which the model is scored as well, see :attr:`Score.curve`.
         check: Called with the model right before the first step.
+        steps: Those of all trainings on the device, which wait while a latency is measured.
         log: File that takes what Ultralytics prints.
 
     Returns:
@@ -266,7 +282,7 @@ def short_train(
     draws = _draws()
     with _into(log):
         try:
-            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check)
+            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check, steps)
             trainer.train()
         except TrainingFailed:
             raise
@@ -274,6 +290,8 @@ def short_train(
             raise TrainingFailed(_reason(e)) from e
         finally:
             _draw_again(draws)
+            if steps:
+                steps.end()
     trained = trainer.ema.ema.float().cpu().to(memory_format=torch.contiguous_format)
     return trained, _score(trainer, time.perf_counter() - start)
 

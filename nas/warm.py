@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nas.demo import cache_folder
 from nas.protocol import Protocol
 from nas.setting import Setting
 
+PROTOCOL = Protocol(hold_heads=False)  # an ordinary training, but for the ramp
 WARM_LRF = 0.1  # the base's learning rate falls to this share of its start; that of trials is held
 
 
@@ -54,7 +55,7 @@ def warm_base(setting: Setting) -> WarmBase:
     if path.is_file():
         return WarmBase(_read(path, setting), True, note)
     overrides = overrides_of(setting, epochs=r.warm_epochs) | {"lr0": r.warm_lr0, "lrf": WARM_LRF}
-    model, _ = train.short_train(model, overrides, protocol=Protocol(hold_heads=False), log=setting.log)
+    model, _ = train.short_train(model, overrides, protocol=PROTOCOL, log=setting.log)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     torch.save(model.state_dict(), part)
@@ -94,5 +95,6 @@ def _key(setting: Setting) -> str:
     keep = ("data", "weights", "base", "train", "warm_epochs", "warm_lr0", "seed")
     parts = {k: setting.identity[k] for k in keep}
     parts |= {"yaml": {k: v for k, v in setting.yaml.items() if k != "yaml_file"}, "device": setting.device.type}
+    parts |= {"protocol": asdict(PROTOCOL), "lrf": WARM_LRF}
     parts |= {"torch": torch.__version__, "ultralytics": ultralytics.__version__}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -109,8 +109,8 @@ def watch(study: optuna.Study, setting: Setting, display: Display, workers: list
                     with locks.of_study(setting.folder):
                         studies.revive(study, setting)
         announce(study, setting, display, seen)
-    if reasons and len(export.finished(study)) < setting.recipe.trials:
-        raise SearchStopped(reasons[-1])
+    if (reasons or any(w.process.returncode for w in workers)) and len(export.finished(study)) < setting.recipe.trials:
+        raise SearchStopped(reasons[-1] if reasons else "the workers were ended")
 
 
 def messages(worker: Child) -> Iterator[dict[str, Any]]:

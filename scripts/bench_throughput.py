@@ -7,7 +7,9 @@ Every round has, in turn: one trial by one worker with all threads, one trial by
 and one training by the stock loop, `YOLO(yaml).load(weights).train(...)`, as people run it: one process, the same data,
 image size, batch, epochs and fraction, its defaults for everything else. A trial of ours is a whole one: build,
 transfer, latency, training, validation of both heads, records in the study. All processes live through all rounds; the
-first round pays what a process pays once, and is shown apart.
+first round pays what a process pays once, and is shown apart. Left out of ours: the sampler's thinking (placements are
+given) and the tables that a search writes beside its study. Stock Ultralytics on a CPU leaves one core out; how many
+threads each has is printed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from nas.children import Child, Parent, stop
 
@@ -99,7 +103,8 @@ def child() -> None:
     trial = (stock if job["kind"] == "stock" else ours)(job)
     parent.tell(ready=True)
     while True:
-        parent.tell(clock=trial(parent.hear()))
+        clock = trial(parent.hear())
+        parent.tell(clock=clock, threads=torch.get_num_threads())
 
 
 def recipe_of(args: argparse.Namespace, folder: Path, name: str) -> dict[str, Any]:
@@ -140,6 +145,8 @@ def plan(args: argparse.Namespace, folder: Path) -> tuple[dict[str, list[dict[st
         ]
     jobs["stock"] = [{"kind": "stock", "yaml": args.yaml, "weights": start, "budget": budget, "threads": None}]
     found = sampler.sparse(prepared.space, args.rounds + 1 + count, prepared.allowed, 0)
+    if len(found) <= args.rounds + count:
+        sys.exit(f"error: --rounds {args.rounds}: the space has only {len(found)} placements for {count} workers")
     return jobs, [p.to_json() for p in found]
 
 
@@ -164,7 +171,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, 
                 if not all(heard):
                     sys.exit(f"error: a trial ended early:\n{log.read_text(errors='replace')[-2000:]}")
                 seconds = time.perf_counter() - start
-                rounds[name].append({"clocks": [h["clock"] for h in heard if h], "seconds": seconds})
+                clocks, threads = [h["clock"] for h in heard if h], [h["threads"] for h in heard if h]
+                rounds[name].append({"clocks": clocks, "seconds": seconds, "threads": threads[0]})
                 if args.verbose:
                     print(f"round {turn}: {name}: {seconds:.1f} s", flush=True)
     finally:
@@ -193,14 +201,14 @@ def summary(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """A table of medians a trial, and the first round of each."""
-    print(f"\n{'seconds a trial':26}" + "".join(f"{p:>11}" for p in PARTS) + f"{'trials/h':>11}")
+    print(f"\n{'seconds a trial':26}" + "".join(f"{p:>11}" for p in PARTS) + f"{'trials/h':>11}{'threads':>11}")
     for name, rounds in found["rounds"].items():
         for label, some in (("first", rounds[:1]), ("after", rounds[1:])):
             clocks = [c for r in some for c in r["clocks"]]
             if clocks:
                 parts = "".join(f"{statistics.median(c[p] for c in clocks):11.2f}" for p in PARTS)
                 hour = statistics.median(3600 * len(r["clocks"]) / r["seconds"] for r in some)
-                print(f"{name + ', ' + label:26}{parts}{hour:11.1f}")
+                print(f"{name + ', ' + label:26}{parts}{hour:11.1f}{some[0]['threads']:11}")
     print(
         f"\ntrials an hour over stock: {found['trials_per_hour_ratio']:.2f} by {found['workers']} workers, "
         f"{found['single_worker_ratio']:.2f} by one\n"

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import platform
 import random
 from pathlib import Path
 
@@ -22,10 +20,8 @@ os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import pandas as pd
-import torch
-import ultralytics
 
-from nas import cost, deploy, graph, jobs, recipe, setting, weights
+from nas import cost, deploy, graph, jobs, recipe, setting, warm, weights
 from nas.placing import read
 from search_spaces import Placement, SearchSpace
 from search_spaces import load as load_space
@@ -33,7 +29,7 @@ from search_spaces import load as load_space
 SEEDS = (0, 1, 2)
 AT = (1 / 3, 2 / 3)
 PLACEBOS = ("neck.p3=same", "neck.p3=mhsa_noise", "neck.p3=mhsa_own")
-COSTS = ("placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms")
+COSTS = ("placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms", "device", "threads")
 
 
 def ordered(space: SearchSpace) -> list[Placement]:
@@ -60,22 +56,20 @@ def first_pass(space: SearchSpace, epochs: int, count: int, repeats: int) -> lis
 
 def second_pass(space: SearchSpace, epochs: int, file: Path, best: int) -> list[jobs.Job]:
     """The best of the first seed under the other seeds."""
-    rows = pd.read_csv(file)
+    rows = pd.read_csv(file).dropna(subset=["map50_95"])
     rows = rows[(rows.seed == SEEDS[0]) & (rows.images == rows.images.max())]
     known = {p.label: p for p in ordered(space)}
     top = [p for p in rows.sort_values("map50_95", ascending=False).placement if p in known][:best]
     return [jobs.Job(known[p], seed, epochs, AT) for p in top for seed in SEEDS[1:]]
 
 
-def weigh(r: recipe.Recipe, folder: Path) -> None:
+def weigh(prepared: setting.Setting, folder: Path) -> None:
     """Parameters, GFLOPs and latency of every trained placement that placements.csv does not have."""
     file = folder / "placements.csv"
     rows = pd.read_csv(folder / "trials.csv").dropna(subset=["map50_95"])
     have = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COSTS))
     missing = [p for p in dict.fromkeys(rows.placement) if p not in set(have.placement)]
-    prepared = setting.prepare(r) if missing else None
     for label in missing:
-        assert prepared is not None
         have.loc[len(have)] = weighed(prepared, label)
         if len(have) % 20 == 0 or label == missing[-1]:
             have.to_csv(file, index=False, float_format="%.6g")
@@ -84,26 +78,24 @@ def weigh(r: recipe.Recipe, folder: Path) -> None:
 
 def weighed(prepared: setting.Setting, label: str) -> list[object]:
     """A line of placements.csv."""
-    r, placement = prepared.recipe, Placement() if label == "base" else read(label)
+    r, placement = prepared.recipe, Placement.from_label(label)
     graft = graph.insert(prepared.yaml, placement, r.wire)
     model = weights.build(graft.yaml, prepared.dataset.names)
-    base = prepared.base_cost
-    more = [
-        cost.block_cost(b, prepared.sites[s].channels, prepared.sites[s].size(r.imgsz), r.wire) for s, b in placement
-    ]
     runner = deploy.runner(model, "torch", r.imgsz, prepared.device)
     found = cost.latency(runner, prepared.fused, r.imgsz, r.latency_runs)
     ratio = found.ratio if len(placement) else 1.0
-    gflops = base.gflops + sum(g for _, g in more)
-    return [placement.id, label, cost.params(model), gflops, ratio, found.ms, found.base_ms]
-
-
-def machine(workers: int) -> dict[str, object]:
-    """What the card tells of where a table was made."""
-    return {
-        "cores": os.cpu_count(), "machine": platform.machine(), "workers": workers, "python": platform.python_version(),
-        "torch": torch.__version__.split("+")[0], "ultralytics": ultralytics.__version__,
-    }  # fmt: skip
+    gflops = prepared.predict(placement)[1]
+    return [
+        placement.id,
+        label,
+        cost.params(model),
+        gflops,
+        ratio,
+        found.ms,
+        found.base_ms,
+        found.device,
+        found.threads,
+    ]
 
 
 def main() -> None:
@@ -120,15 +112,16 @@ def main() -> None:
     space, file = load_space(r.space), args.folder / "trials.csv"
     passes = [] if args.costs else [lambda: first_pass(space, r.epochs, args.placements, args.random)]
     passes += [] if args.costs else [lambda: second_pass(space, r.epochs, file, args.best)]
-    args.folder.mkdir(parents=True, exist_ok=True)
-    (args.folder / "made.json").write_text(json.dumps(machine(args.workers), indent=2) + "\n", encoding="utf-8")
+    prepared = setting.prepare(r)
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    base = warm.warm_base(prepared)
     for make in passes:
         planned = make()
-        left = len([j for j in planned if j.key not in jobs.done(file)])
-        for n, rows in enumerate(jobs.run_all(r, planned, file, args.workers), 1):
+        left = len(jobs.missing(prepared, planned, file))
+        for n, rows in enumerate(jobs.run_all(prepared, base, planned, file, args.workers), 1):
             last = rows[-1]
             print(f"{n}/{left}", *(last[k] for k in ("placement", "seed", "map50_95", "seconds", "reason")), flush=True)
-    weigh(r, args.folder)
+    weigh(prepared, args.folder)
 
 
 if __name__ == "__main__":

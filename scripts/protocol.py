@@ -22,7 +22,7 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import pandas as pd
 
-from nas import jobs, recipe, run, spread
+from nas import jobs, recipe, run, setting, spread, warm
 from nas.placing import read
 from nas.protocol import Protocol
 from search_spaces import Placement
@@ -34,7 +34,7 @@ PLACEMENTS = (
     "backbone.p4=cbam",
 )  # fmt: skip
 SEEDS = (0, 1)
-LONG = "long"
+LONG, SCORE = "long", "map50_95"
 AT = (0.5,)
 
 
@@ -115,20 +115,6 @@ def planned(variant: Variant) -> list[jobs.Job]:
     return [jobs.Job(p, seed, variant.epochs, AT, variant.protocol) for seed in SEEDS for p in made]
 
 
-def gains(rows: pd.DataFrame, column: str = "map50_95", images: float | None = None) -> pd.DataFrame:
-    """[placement, seed] of a column minus the base's under the same seed, at a budget (the last by default)."""
-    rows = rows[rows.images == (images or rows.images.max())]
-    wide = rows.pivot_table(index="placement", columns="seed", values=column, sort=False)
-    return wide.drop(index="base") - wide.loc["base"]
-
-
-def across(ours: pd.DataFrame, long: pd.DataFrame) -> spread.Interval:
-    """Kendall's tau-b between seed a of one and seed b of the other, mean over a != b."""
-    both = [p for p in ours.index if p in long.index and ours.loc[p].notna().all() and long.loc[p].notna().all()]
-    a, b = ours.loc[both], long.loc[both]
-    return spread.mean_kendall([(a[i].to_numpy(), b[j].to_numpy()) for i in a for j in b if i != j])
-
-
 def unpaired_noise(rows: pd.DataFrame) -> float:
     """Standard deviation over seeds of the bare score, pooled over placements."""
     rows = rows[rows.images == rows.images.max()]
@@ -138,7 +124,7 @@ def unpaired_noise(rows: pd.DataFrame) -> float:
 def table(out: Path) -> str:
     """Markdown: every variant's tau, spread, noise and cost."""
     frames = read_all(out)
-    long = gains(frames[LONG])
+    long = spread.gains(frames[LONG], SCORE)
     lines = [
         "| variant | pictures | tau with long (95%) | tau at half | spread | noise, paired | noise, bare "
         "| spread / noise | s a training | failed |",
@@ -147,12 +133,12 @@ def table(out: Path) -> str:
     for name, rows in frames.items():
         failed, rows = int(rows.reason.notna().sum()), rows[rows.reason.isna()]
         budgets = sorted(rows.images.unique())
-        found, middle = gains(rows), gains(rows, images=budgets[len(budgets) // 2 - 1])
-        tau, of = across(found, long), spread.spread(found.to_numpy(), int(budgets[-1]))
+        found, middle = (spread.gains(rows, SCORE, n) for n in (None, budgets[len(budgets) // 2 - 1]))
+        tau, of = spread.across(found, long), spread.spread(found.to_numpy(), int(budgets[-1]))
         seconds = rows[rows.images == budgets[-1]].seconds.median()
         lines.append(
             f"| {name} | {budgets[-1]:.0f} | {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}) "
-            f"| {across(middle, long).value:.2f} | {of.spread.value:.4f} | {of.noise.value:.4f} "
+            f"| {spread.across(middle, long).value:.2f} | {of.spread.value:.4f} | {of.noise.value:.4f} "
             f"| {unpaired_noise(rows):.4f} | {of.ratio.value:.1f} | {seconds:.1f} | {failed} |"
         )
     return "\n".join(lines)
@@ -161,7 +147,7 @@ def table(out: Path) -> str:
 def scores(out: Path) -> str:
     """Markdown: tau with the long training by what is read off a short one."""
     frames = read_all(out)
-    long = gains(frames[LONG])
+    long = spread.gains(frames[LONG], SCORE)
     lines = [
         "| variant | mAP at the end | mean of the two last | NMS-free head | validation loss |",
         "|---|---:|---:|---:|---:|",
@@ -170,14 +156,10 @@ def scores(out: Path) -> str:
         if name == LONG:
             continue
         half = sorted(rows.images.dropna().unique())[0]
-        last = gains(rows)
-        kinds = [
-            last,
-            (last + gains(rows, images=half)) / 2,
-            gains(rows, "nms_free_map50_95"),
-            -gains(rows, "val_loss"),
-        ]
-        lines.append(f"| {name} | " + " | ".join(f"{across(kind, long).value:.2f}" for kind in kinds) + " |")
+        last = spread.gains(rows, SCORE)
+        mean = (last + spread.gains(rows, SCORE, half)) / 2
+        kinds = [last, mean, spread.gains(rows, f"nms_free_{SCORE}"), -spread.gains(rows, "val_loss")]
+        lines.append(f"| {name} | " + " | ".join(f"{spread.across(kind, long).value:.2f}" for kind in kinds) + " |")
     return "\n".join(lines)
 
 
@@ -202,10 +184,14 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.only:
         variant = VARIANTS[name]
-        for rows in jobs.run_all(resolved(variant, args.out), planned(variant), file_of(args.out, name), args.workers):
+        prepared = setting.prepare(resolved(variant, args.out))
+        prepared.folder.mkdir(parents=True, exist_ok=True)
+        base = warm.warm_base(prepared)
+        for rows in jobs.run_all(prepared, base, planned(variant), file_of(args.out, name), args.workers):
             last = rows[-1]
             print(name, last["placement"], last["seed"], last["map50_95"], last["seconds"], last["reason"], flush=True)
-    print(table(args.out), scores(args.out), sep="\n\n")
+    if LONG in read_all(args.out):
+        print(table(args.out), scores(args.out), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ python scripts/table_card.py studies/tables/demo-neck
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from nas import effects, spread, table, trainings
 from nas.table import Table
@@ -19,8 +19,8 @@ PLACEBO = "mhsa_noise", "mhsa_own", "same"
 ENDS = 5
 
 
-def card(found: Table, folder: Path, made: dict[str, Any]) -> str:
-    """The whole text; ``made`` is what made.json says of machine and versions."""
+def card(found: Table, folder: Path) -> str:
+    """The whole text."""
     last, trials = found.budgets[-1], found.trials
     ends = trials[trials.images == last]
     seeds = ends.groupby("placement").seed.nunique()
@@ -33,10 +33,10 @@ def card(found: Table, folder: Path, made: dict[str, Any]) -> str:
         f"{', '.join(map(str, found.budgets))} training pictures; the learning rate is held, so a point of a curve is what "
         "a training of that length ends with. mAP50-95 of the one2many head, in [0, 1].",
         f"Base, by seed: {', '.join(f'{v:.4f}' for v in base)}. Median seconds a training: {ends.seconds.median():.1f}.",
-        f"Made with `python scripts/make_table.py {folder.as_posix()}` (it is resumable, and a larger number extends the "
-        f"table) on {made['cores']} CPU cores ({made['machine']}), {made['workers']} trainings at a time with one thread "
-        f"each; Python {made['python']}, torch {made['torch']}, ultralytics {made['ultralytics']}. Latency ratios: all "
-        "cores, nothing else running, fused model, NMS-free head, in turn with the base.",
+        f"Made with `python scripts/make_table.py {folder.as_posix()}` from the checkout's root (it is resumable, and a "
+        f"larger number extends the table); trained on {said(ends, 'device')} with "
+        f"{said(ends, 'versions')}. Latency ratios: {said(found.placements, 'device')}, threads {said(found.placements, 'threads')}, nothing else running, fused model, "
+        "NMS-free head, in turn with the base.",
         "## Signal",
         signal(found),
         "## Does the short budget rank as the long one?",
@@ -45,11 +45,16 @@ def card(found: Table, folder: Path, made: dict[str, Any]) -> str:
         ranking(found),
         "## Columns",
         "`trials.csv`: placement_id, seed, placement, images (budget), map50_95, nms_free_map50_95, val_loss (sum of the "
-        "validation losses), gamma (mean absolute gamma a block, at the end), batches_sha (the same for all of a seed), "
-        "seconds (of the whole training), reason (of a failure). `placements.csv`: placement_id, placement, params, "
+        "validation losses, which Ultralytics takes of the one-to-one head), gamma (mean absolute gamma a block, at the end), batches_sha (the same for all of a seed), "
+        "seconds (of the whole training), recipe (digest), device, versions, reason (of a failure). `placements.csv`: placement_id, placement, params, "
         "gflops, latency_ratio, latency_ms, base_ms. `nas.table.read` reads both.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def said(rows: pd.DataFrame, column: str) -> str:
+    """Every value of a column once."""
+    return "; ".join(sorted({str(v) for v in rows[column].dropna()})) if column in rows else "not recorded"
 
 
 def signal(found: Table) -> str:
@@ -110,8 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    made = json.loads((folder / "made.json").read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(card(table.read(folder), folder, made), encoding="utf-8")
+    (folder / "README.md").write_text(card(table.read(folder), folder), encoding="utf-8")
 
 
 if __name__ == "__main__":

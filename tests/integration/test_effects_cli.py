@@ -28,7 +28,7 @@ def test_a_table_in_80_columns_as_picture_and_as_csv(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     html, csv = tmp_path / "e.html", tmp_path / "e.csv"
-    result = cli("effects", folder, "--output", html, "--csv", csv, "--budget", 1600)
+    result = cli("effects", folder, "--to", html, "--csv", csv, "--budget", 1600)
     assert result.code == 0, result.text
     assert max(map(len, result.out.splitlines())) <= 80
     assert "These data tell blocks" in result.text and "at 1,600 images" in result.text

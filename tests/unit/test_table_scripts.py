@@ -44,7 +44,7 @@ def test_the_best_are_trained_again_under_other_seeds(tmp_path: Path) -> None:
     file = tmp_path / "trials.csv"
     for i, placement in enumerate(tried):
         facts = {"placement_id": placement.id, "seed": 0, "placement": placement.label, "map50_95": i / 100}
-        jobs.append(file, [facts | {"images": n} for n in (400, 800)])
+        jobs.append(file, [facts | {"images": n} for n in (400, 800)], [*facts, "images"])
     again = make_table.second_pass(space, 2, file, best=5)
     assert {j.placement for j in again} == set(tried[-5:])
     assert {j.seed for j in again} == {1, 2}
@@ -55,7 +55,7 @@ def test_the_card_says_what_the_table_says(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     folder = write_table(tmp_path / "small", train(rng, world(rng, 0.03, 0.01), placements(rng, 30), 0.005, repeated=6))
     found = table.read(folder)
-    text = table_card.card(found, folder, make_table.machine(2))
+    text = table_card.card(found, folder)
     last = found.budgets[-1]
     assert f"{table.signal(found, last).ratio.value:.1f}" in text
     assert f"{table.agreement_across_seeds(found, found.budgets[0], last).value:.2f}" in text
