@@ -131,7 +131,7 @@ def write_front(study: optuna.Study, folder: Path) -> list[Path]:
     """
     target, part = folder / "front", folder / f".front.{os.getpid()}"
     shutil.rmtree(part, ignore_errors=True)
-    done = finished(study)  # before the front: a worker may finish a trial in between
+    done = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]  # before the front: others go on
     on_front = front_trials(study)
     names = [write_point(study, folder, trial, part) for trial in on_front]
     part.mkdir(exist_ok=True, parents=True)

@@ -22,7 +22,8 @@ def own_block(tmp_path: Path) -> Any:
     sys.modules.pop(file.stem, None)
 
 
-def test_the_list_names_every_block_and_family_with_its_costs(cli: Any) -> None:
+def test_the_list_names_every_block_and_family_with_its_costs(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     result = cli("modules")
     assert result.code == 0, result.text
     lines = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}

@@ -14,6 +14,7 @@ from training import ARGS
 from ultralytics.nn.tasks import yaml_model_load
 
 from nas import data, task, train, weights
+from nas.protocol import Protocol
 from nas.validate import VALIDATORS
 
 
@@ -33,7 +34,8 @@ def test_scores_are_those_of_ultralytics_own_validation(
         **ARGS, "epochs": 3 if word == "classify" else 20, "lr0": 0.01, "batch": 8, "nbs": 8, "hsv_h": 0.0,
         "scale": 0.0, "translate": 0.0, "data": str(place), "project": str(tmp_path),
     }  # fmt: skip
-    ema, score = train.short_train(model_of(tmp_path, name, data.check(place, word)), overrides, log=tmp_path / "log")
+    model, log = model_of(tmp_path, name, data.check(place, word)), tmp_path / "log"
+    ema, score = train.short_train(model, overrides, protocol=Protocol(ramp=0, hold_heads=False), log=log)
     found = {}
     for nms in (None, False) if two_heads else (None,):
         args = {
