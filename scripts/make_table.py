@@ -68,6 +68,7 @@ def weigh(prepared: setting.Setting, folder: Path) -> None:
     file = folder / "placements.csv"
     rows = pd.read_csv(folder / "trials.csv").dropna(subset=["map50_95"])
     have = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COSTS))
+    have = have.dropna(subset=["latency_ratio"])
     missing = [p for p in dict.fromkeys(rows.placement) if p not in set(have.placement)]
     for label in missing:
         have.loc[len(have)] = weighed(prepared, label)
