@@ -20,10 +20,6 @@ SEEDS = (0, 1)
 FEWEST, MOST = 5, 40  # placements, the base among them
 ENOUGH = 0.5  # Kendall's tau from which on a ranking is relied on: three pairs of four in the right order
 APART = 1.0  # true spread over the noise of one paired difference, below which nothing can be told
-OF_THE_SEARCH = (  # of a study's identity: what decides no training
-    "sampler", "startup", "objectives", "space", "space_hash", "latency_runs", "latency_runtime", "latency_backend",
-    "max_gflops", "max_latency_ms", "max_params",
-)  # fmt: skip
 FILE = "correlation.json"
 
 
@@ -83,7 +79,7 @@ class Correlation:
 
 def key(setting: Setting) -> str:
     """Twelve hexadecimal digits of what decides how trainings go: the recipe without what only the sampler reads."""
-    return recipe.digest({k: v for k, v in setting.identity.items() if k not in OF_THE_SEARCH})
+    return recipe.digest({k: v for k, v in setting.identity.items() if k not in jobs.OF_THE_SEARCH})
 
 
 def chosen(setting: Setting, count: int) -> list[Placement]:

@@ -6,7 +6,7 @@ import copy
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,6 +82,12 @@ class Cost:
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {**asdict(self), "gflops_convention": CONVENTION}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Cost:
+        """The inverse of :meth:`to_json`."""
+        latency = data["latency"]
+        return Cost(data["params"], data["gflops"], Latency(**latency) if latency else None)
 
 
 def counters() -> dict[type, Any]:

@@ -33,11 +33,12 @@ from search_spaces import Placement
 
 KEY = ("placement_id", "seed")
 FACTS = ("val_loss", "gamma", "batches_sha", "seconds", "recipe", "device", "versions", "reason")
-ELSEWHERE = (  # of a study's identity: what decides no training, or what a job says itself
+OF_THE_SEARCH = (  # of a study's identity: what decides no training
     "sampler", "startup", "objectives", "space", "space_hash", "latency_runs", "latency_runtime", "latency_backend",
-    "max_gflops", "max_latency_ms", "max_params", "epochs", "block_lr_factor", "freeze", "device", "torch",
-    "ultralytics",
+    "max_gflops", "max_latency_ms", "max_params",
 )  # fmt: skip
+OF_THE_JOB = ("epochs", "block_lr_factor", "freeze")  # what a job says itself
+OF_THE_MACHINE = ("device", "torch", "ultralytics")
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, ultralytics {ultralytics.__version__}"
 PAUSE = 0.05  # seconds between looks at what the processes say
 
@@ -83,7 +84,7 @@ class Job:
 
 def digest(setting: Setting, job: Job) -> str:
     """Twelve hexadecimal digits of all that decides a job's numbers beside placement, seed and machine."""
-    kept = {k: v for k, v in setting.identity.items() if k not in ELSEWHERE}
+    kept = {k: v for k, v in setting.identity.items() if k not in OF_THE_SEARCH + OF_THE_JOB + OF_THE_MACHINE}
     protocol = asdict(job.protocol or setting.recipe.protocol)
     return recipe.digest(kept | {"protocol": protocol, "epochs": job.epochs, "at": list(job.at)})
 
@@ -290,9 +291,7 @@ def main() -> None:
     """One of the processes: hear what all trainings share, then train job by job."""
     parent = Parent()
     told = parent.hear()
-    known = told["base_cost"]
-    base_cost = cost.Cost(known["params"], known["gflops"], cost.Latency(**known["latency"]))
-    setting = prepare(Recipe.model_validate(told["recipe"]), base_cost)
+    setting = prepare(Recipe.model_validate(told["recipe"]), cost.Cost.from_json(told["base_cost"]))
     setting.folder.mkdir(parents=True, exist_ok=True)
     warm = warm_base(setting)
     parent.tell(ready=True)

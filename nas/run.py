@@ -156,8 +156,8 @@ def greet(r: recipes.Recipe, say: Any) -> None:
     if r.data == "demo":
         say(
             f"Demo: {r.trials} placements of attention blocks in YOLOv10n, trained briefly on pictures of handwritten\n"
-            "digits made for this. Each starts as an exact copy of a trained detector. About 10 seconds a placement\n"
-            "on 2 CPU cores. Ctrl-C stops it; the same command goes on.\n"
+            "digits made for this. Each starts as an exact copy of a trained detector. About 10 seconds of one\n"
+            "core a placement. Ctrl-C stops it; the same command goes on.\n"
             "Your own data:  python -m nas search --data my-data.yaml --weights yolov10n.pt imgsz=320"
         )
     else:

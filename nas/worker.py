@@ -36,8 +36,7 @@ def main() -> int:
 
 def work(job: Mapping[str, Any], parent: Parent) -> None:
     """Come to where the parent process stands, and take trials until there are enough."""
-    known = job["base_cost"]
-    base_cost = cost.Cost(known["params"], known["gflops"], cost.Latency(**known["latency"]))
+    base_cost = cost.Cost.from_json(job["base_cost"])
     prepared = replace(setting.prepare(Recipe.model_validate(job["recipe"]), base_cost), workers=job["workers"])
     study = studies.join(prepared, storage.open_storage(studies.storage_url(prepared)), job["index"])
     base = warm.warm_base(prepared)
