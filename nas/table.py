@@ -42,7 +42,8 @@ class Table:
     Args:
         name: Of the table's folder.
         trials: One row a placement, seed and budget, as in ``trials.csv``; scores in [0, 1].
-        placements: One row a placement, as in ``placements.csv``: its id, label and costs.
+        placements: One row a placement, as in ``placements.csv``: its id, label and costs. A column ``drawn``, where
+            it is there, is 1 for placements whose seeds were decided before any score was seen.
     """
 
     name: str
@@ -58,6 +59,12 @@ class Table:
     def seeds(self) -> tuple[int, ...]:
         """Seeds, ascending."""
         return tuple(sorted(int(s) for s in self.trials["seed"].unique()))
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """Placements that may tell the noise: not those that got further seeds for a high score under the first."""
+        rows = self.placements
+        return frozenset(rows.loc[rows["drawn"] == 1, "placement"] if "drawn" in rows else rows["placement"])
 
 
 def read(path: str | Path) -> Table:
@@ -225,8 +232,21 @@ def gains(table: Table, images: int) -> pd.DataFrame:
 
 
 def signal(table: Table, images: int) -> Spread:
-    """Paired noise, true spread and their ratio at a budget."""
-    return spread.spread(gains(table, images).to_numpy(), images)
+    """Paired noise, true spread and their ratio at a budget.
+
+    Of placements that were trained again because they scored high, only the first seed counts: their luck under it
+    would pass for noise, and their noise for that of all.
+    """
+    found = gains(table, images)
+    found.loc[~found.index.isin(table.drawn), found.columns[1:]] = np.nan
+    return spread.spread(found.to_numpy(), images)
+
+
+def luck(table: Table, images: int) -> tuple[int, float, float]:
+    """What choosing the best by one seed over-reports: how many were, their mean gain under it, and under others."""
+    found = gains(table, images)
+    best = found[~found.index.isin(table.drawn)].dropna()
+    return len(best), float(best.iloc[:, 0].mean()), float(best.iloc[:, 1:].to_numpy().mean())
 
 
 def agreement(table: Table, short: int, long: int) -> Interval:
@@ -242,9 +262,9 @@ def agreement_across_seeds(table: Table, short: int, long: int) -> Interval:
     """Kendall's tau of the short budget under one seed with the long one under another, mean over all such pairs.
 
     A seed's luck at the short budget is still there at the long one; across seeds it cannot flatter the agreement. Over
-    the placements that have every seed of those with several.
+    the placements that have every seed of those with several and were not chosen by score.
     """
-    one, two = gains(table, short), gains(table, long)
+    one, two = (found[found.index.isin(table.drawn)] for found in (gains(table, short), gains(table, long)))
     repeated = one.index[one.notna().sum(axis=1) > 1].intersection(two.index)
     seeds = [s for s in one.columns.intersection(two.columns) if one.loc[repeated, s].notna().any()]
     rows = [p for p in repeated if one.loc[p, seeds].notna().all() and two.loc[p, seeds].notna().all()]

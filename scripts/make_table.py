@@ -14,6 +14,7 @@ import argparse
 import itertools
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("YOLO_OFFLINE", "true")
@@ -29,7 +30,10 @@ from search_spaces import load as load_space
 SEEDS = (0, 1, 2)
 AT = (1 / 3, 2 / 3)
 PLACEBOS = ("neck.p3=same", "neck.p3=mhsa_noise", "neck.p3=mhsa_own")
-COSTS = ("placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms", "device", "threads")
+COSTS = (
+    "placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms", "device", "threads",
+    "drawn",
+)  # fmt: skip
 
 
 def ordered(space: SearchSpace) -> list[Placement]:
@@ -63,18 +67,23 @@ def second_pass(space: SearchSpace, epochs: int, file: Path, best: int) -> list[
     return [jobs.Job(known[p], seed, epochs, AT) for p in top for seed in SEEDS[1:]]
 
 
-def weigh(prepared: setting.Setting, folder: Path) -> None:
-    """Parameters, GFLOPs and latency of every trained placement that placements.csv does not have."""
+def weigh(prepared: setting.Setting, folder: Path, drawn: set[str]) -> None:
+    """Parameters, GFLOPs and latency of every trained placement that placements.csv does not have.
+
+    ``drawn`` are those with several seeds that were chosen before any score was seen.
+    """
     file = folder / "placements.csv"
     rows = pd.read_csv(folder / "trials.csv").dropna(subset=["map50_95"])
     have = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COSTS))
     have = have.dropna(subset=["latency_ratio"])
     missing = [p for p in dict.fromkeys(rows.placement) if p not in set(have.placement)]
     for label in missing:
-        have.loc[len(have)] = weighed(prepared, label)
+        have.loc[len(have), COSTS[:-1]] = weighed(prepared, label)
         if len(have) % 20 == 0 or label == missing[-1]:
             have.to_csv(file, index=False, float_format="%.6g")
             print(f"{len(have)} placements weighed", flush=True)
+    have["drawn"] = [int(label in drawn) for label in have.placement]
+    have.to_csv(file, index=False, float_format="%.6g")
 
 
 def weighed(prepared: setting.Setting, label: str) -> list[object]:
@@ -122,7 +131,8 @@ def main() -> None:
         for n, rows in enumerate(jobs.run_all(prepared, base, planned, file, args.workers), 1):
             last = rows[-1]
             print(f"{n}/{left}", *(last[k] for k in ("placement", "seed", "map50_95", "seconds", "reason")), flush=True)
-    weigh(prepared, args.folder)
+    often = Counter(job.placement.label for job in first_pass(space, r.epochs, args.placements, args.random))
+    weigh(prepared, args.folder, {label for label, seeds in often.items() if seeds > 1})
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def card(found: Table, folder: Path) -> str:
         f"{', '.join(map(str, found.budgets))} training pictures; the learning rate is held, so a point of a curve is what "
         "a training of that length ends with. mAP50-95 of the one2many head, in [0, 1].",
         f"Base, by seed: {', '.join(f'{v:.4f}' for v in base)}. Median seconds a training: {ends.seconds.median():.1f}.",
-        f"Made with `python scripts/make_table.py {folder.as_posix()}` from the checkout's root (it is resumable, and a "
+        f"Made with `python scripts/make_table.py studies/tables/{folder.name}` from the checkout's root (it is resumable, and a "
         f"larger number extends the table); trained on {said(ends, 'device')} with "
         f"{said(ends, 'versions')}. Latency ratios: {said(found.placements, 'device')}, threads {said(found.placements, 'threads')}, nothing else running, fused model, "
         "NMS-free head, in turn with the base.",
@@ -47,7 +47,7 @@ def card(found: Table, folder: Path) -> str:
         "`trials.csv`: placement_id, seed, placement, images (budget), map50_95, nms_free_map50_95, val_loss (sum of the "
         "validation losses, which Ultralytics takes of the one-to-one head), gamma (mean absolute gamma a block, at the end), batches_sha (the same for all of a seed), "
         "seconds (of the whole training), recipe (digest), device, versions, reason (of a failure). `placements.csv`: placement_id, placement, params, "
-        "gflops, latency_ratio, latency_ms, base_ms. `nas.table.read` reads both.",
+        "gflops, latency_ratio, latency_ms, base_ms, drawn (1: further seeds, decided before any score was seen). `nas.table.read` reads both.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -61,12 +61,20 @@ def signal(found: Table) -> str:
     """Noise and spread at every budget."""
     lines = [
         "`spread`: standard deviation of the true gains over the base between placements. `noise`: that of one paired gain "
-        "over seeds. 95% intervals by resampling placements.", "",
+        "over seeds, as the placements tell it whose further seeds were decided before any score was seen. 95% intervals by "
+        "resampling placements.", "",
         "| pictures | spread | noise | spread / noise |", "|---:|---|---|---|",
     ]  # fmt: skip
     for budget in found.budgets:
         of = table.signal(found, budget)
         lines.append(f"| {budget} | {told(of.spread, 4)} | {told(of.noise, 4)} | {told(of.ratio, 1)} |")
+    count, first, others = table.luck(found, found.budgets[-1])
+    if count:
+        lines += [
+            "", f"The {count} placements that were best under the first seed (and of which nobody had decided before) "
+            f"gained {first:+.4f} under it and {others:+.4f} under the other two: what a front of one seed over-reports "
+            "here.",
+        ]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -197,3 +197,21 @@ def test_across_seeds_needs_repeats(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     made = train(rng, world(rng, 0.02), placements(rng, 8), 0.005)
     assert np.isnan(table.agreement_across_seeds(table.read(write_table(tmp_path / "x", made)), 800, 1600).value)
+
+
+def test_placements_trained_again_for_a_high_score_do_not_tell_the_noise_but_the_luck(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    made = train(rng, world(rng, 0.02), placements(rng, 120), 0.01, repeated=120)
+    folder = write_table(tmp_path / "chosen", made)
+    found = table.read(folder)
+    gains = table.gains(found, 1600)
+    best = gains.iloc[60:, 0].nlargest(15).index
+    costs = pd.read_csv(folder / "placements.csv")
+    costs["drawn"] = (~costs["placement"].isin(best)).astype(int)
+    costs.to_csv(folder / "placements.csv", index=False)
+    honest, naive = table.read(folder), table.signal(found, 1600)
+    count, first, others = table.luck(honest, 1600)
+    assert count == 15 and first > others + 0.003
+    assert first == pytest.approx(gains.loc[best].iloc[:, 0].mean())
+    told = table.signal(honest, 1600)
+    assert told.repeated == naive.repeated - 15 and told.noise.value == pytest.approx(0.0141, rel=0.35)
