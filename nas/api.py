@@ -142,7 +142,7 @@ class Study:
         return Point(done.trial.user_attrs["label"], done.yaml, kept, card, figures)
 
     def __repr__(self) -> str:
-        done, points = len(export.finished(self.study)), len(export.front_trials(self.study))
+        done, points = len(export.trained(self.study)), len(export.front_trials(self.study))
         return f"Study {self.study.study_name!r}: {done} placements, {points} on the front, in {self.folder}"
 
 

@@ -106,7 +106,7 @@ def study_note(study: optuna.Study, on_front: list[FrozenTrial]) -> str:
     of_head = " is that of the one2many head" if two_heads else ""
     lines = [
         f"# {escape(study.study_name)}",
-        f"{len(export.finished(study))} placements trained on `{recipe['data']}`, {recipe['epochs']} epochs each from "
+        f"{len(export.trained(study))} placements trained on `{recipe['data']}`, {recipe['epochs']} epochs each from "
         f"the same warm base, seed {recipe['seed']}. {metric[0].upper()}{metric[1:]}{of_head} on the val split; "
         f"latency was measured in {recipe['latency_backend']}.",
         "",

@@ -15,7 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.export import directions, finished, front_trials
+from nas import history
+from nas.export import directions, finished, front_trials, trained
 from nas.front import hypervolume
 from nas.setting import Setting
 from nas.task import ONE2ONE
@@ -34,7 +35,7 @@ class Display:
 
     def __init__(self, study: optuna.Study, setting: Setting, console: Console) -> None:
         self.study, self.setting, self.console = study, setting, console
-        self.started, self.before = time.monotonic(), len(finished(study))
+        self.started, self.before = time.monotonic(), len(trained(study))
         self.doing, self.workers = "starting", 1
         self.durations: list[float] = []
         self.live = Live(
@@ -61,7 +62,7 @@ class Display:
 
     def finished_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """An Optuna callback: a plain line for a finished trial."""
-        if trial.duration is not None and trial.state == TrialState.COMPLETE:
+        if trial.duration is not None and (trial.state == TrialState.COMPLETE or history.paused(trial)):
             self.durations.append(trial.duration.total_seconds())
         if not self.console.is_terminal:
             self.say(self._line(trial))
@@ -69,16 +70,17 @@ class Display:
     def _line(self, trial: FrozenTrial) -> str:
         attrs = trial.user_attrs
         ended = trial.datetime_complete
-        done = sum(ended is None or t.datetime_complete <= ended for t in finished(self.study) if t.datetime_complete)
+        done = sum(ended is None or t.datetime_complete <= ended for t in trained(self.study) if t.datetime_complete)
         head = f"[{done}/{self.setting.recipe.trials}] trial {trial.number} {attrs.get('label', '')}"
         if trial.state == TrialState.COMPLETE and "duplicate_of" in attrs:
             return f"{head}: same as trial {attrs['duplicate_of']}, not counted"
-        if trial.state == TrialState.COMPLETE:
+        if trial.state == TrialState.COMPLETE or history.paused(trial):
             latency = attrs["cost"]["latency"]
+            rung = f" at rung {attrs['rung']} of {attrs['rungs']}" if history.paused(trial) else ""
             return (
-                f"{head}: {attrs['score']['metric']} {attrs['score']['value']:.4f}, latency x{latency['ratio']:.3f}, "
-                f"{attrs['cost']['gflops']:.3f} GFLOPs, {attrs['score']['seconds']['total']:.1f} s; "
-                f"{self._left()} left; hypervolume {self.volume():.4f}"
+                f"{head}: {attrs['score']['metric']} {attrs['score']['value']:.4f}{rung}, "
+                f"latency x{latency['ratio']:.3f}, {attrs['cost']['gflops']:.3f} GFLOPs, "
+                f"{attrs['score']['seconds']['total']:.1f} s; {self._left()} left; hypervolume {self.volume():.4f}"
             )
         return f"{head}: {trial.state.name.lower()}: {attrs.get('error') or attrs.get('infeasible') or 'interrupted'}"
 
@@ -91,13 +93,15 @@ class Display:
         """The live view."""
         trials = self.study.get_trials(deepcopy=False)
         count = {state: sum(t.state == state for t in trials) for state in TrialState}
-        done, total = len(finished(self.study)), self.setting.recipe.trials
+        done, total = len(trained(self.study)), self.setting.recipe.trials
+        beyond = sum("infeasible" in t.user_attrs for t in trials)
+        whole = f", {len(finished(self.study))} to the end" if self.setting.recipe.rungs > 1 else ""
         facts = Table.grid(padding=(0, 2))
         facts.add_row(
-            f"[b]{done}[/b] of {total} placements trained",
+            f"[b]{done}[/b] of {total} placements trained{whole}",
             f"{count[TrialState.RUNNING]} running",
             f"{count[TrialState.FAIL]} failed",
-            f"{count[TrialState.PRUNED]} beyond limits",
+            f"{beyond} beyond limits",
         )
         facts.add_row(
             f"{_clock(time.monotonic() - self.started)} passed",
@@ -130,7 +134,7 @@ class Display:
         return table
 
     def _left(self) -> str:
-        todo = self.setting.recipe.trials - len(finished(self.study))
+        todo = self.setting.recipe.trials - len(trained(self.study))
         if not self.durations:
             return "?"
         return _clock(max(0, todo) / self.workers * statistics.median(self.durations[-20:]))

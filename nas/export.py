@@ -18,7 +18,7 @@ import yaml as pyyaml
 from optuna.trial import FrozenTrial, TrialState
 from ultralytics.nn.tasks import BaseModel
 
-from nas import front, graph, task
+from nas import front, graph, history, task
 from nas.errors import InputError
 from nas.recipe import near
 from search_spaces import Placement
@@ -47,6 +47,20 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trained, distinct trials in order."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [t for t in done if "duplicate_of" not in t.user_attrs]
+
+
+def trained(study: optuna.Study) -> list[FrozenTrial]:
+    """One trial for each distinct placement that was trained, to whatever rung: the one that got farthest."""
+    found: dict[str, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if (trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs) or history.paused(trial):
+            found[trial.user_attrs["placement_id"]] = trial
+    return list(found.values())
+
+
+def paused_state(folder: Path, placement_id: str, rung: int) -> Path:
+    """Where the state of a training that reached a rung is kept while it may go on."""
+    return folder / "paused" / f"{placement_id}-{rung}.pt"
 
 
 def directions(study: optuna.Study) -> list[str]:
@@ -264,7 +278,9 @@ def gain(study: optuna.Study, trial: FrozenTrial) -> float | None:
     base = base_trial(study)
     if base is None or "score" not in trial.user_attrs:
         return None
-    return float(trial.user_attrs["score"]["value"] - base.user_attrs["score"]["value"])
+    score, theirs = trial.user_attrs["score"], base.user_attrs["score"]
+    same = [p["value"] for p in theirs.get("curve") or () if p["images"] == score["images_seen"]]
+    return float(score["value"] - (same[-1] if same else theirs["value"]))
 
 
 def same(one: Any, two: Any) -> bool:

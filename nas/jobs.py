@@ -34,8 +34,8 @@ from search_spaces import Placement
 KEY = ("placement_id", "seed")
 FACTS = ("val_loss", "gamma", "batches_sha", "seconds", "recipe", "device", "versions", "reason")
 OF_THE_SEARCH = (  # of a study's identity: what decides no training
-    "sampler", "startup", "objectives", "space", "space_hash", "latency_runs", "latency_runtime", "latency_backend",
-    "max_gflops", "max_latency_ms", "max_params",
+    "sampler", "rungs", "startup", "objectives", "space", "space_hash", "latency_runs", "latency_runtime",
+    "latency_backend", "max_gflops", "max_latency_ms", "max_params",
 )  # fmt: skip
 OF_THE_JOB = ("epochs", "block_lr_factor", "freeze")  # what a job says itself
 OF_THE_MACHINE = ("device", "torch", "ultralytics")

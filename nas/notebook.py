@@ -45,7 +45,7 @@ class NotebookDisplay(Display):
 
     def finished_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """An Optuna callback: bring the table up to date; a trial that failed also leaves a line."""
-        if trial.duration is not None and trial.state == optuna.trial.TrialState.COMPLETE:
+        if trial.duration is not None and "score" in trial.user_attrs:
             self.durations.append(trial.duration.total_seconds())
         self.doing = self._line(trial)
         if "error" in trial.user_attrs:

@@ -16,9 +16,11 @@ import optuna_dashboard
 import torch
 import ultralytics
 from optuna.trial import FrozenTrial, TrialState
+from ultralytics.nn.tasks import BaseModel
 
-from nas import __version__, cost, dashboard, deploy, export, graph, locks, report, train, weights
+from nas import __version__, cost, dashboard, deploy, export, graph, locks, report, rungs, train, weights
 from nas.demo import cache_folder
+from nas.legs import Leg
 from nas.sampler import Exhausted
 from nas.setting import Setting, threads
 from nas.warm import WarmBase, overrides_of
@@ -46,7 +48,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
 
     Raises:
         CandidateFailed: It could not be built, measured or trained.
-        TrialPruned: It is beyond a hard limit.
+        TrialPruned: It is beyond a hard limit, or paused between two rungs with all that is known of it recorded.
     """
     started = time.perf_counter()
     try:
@@ -59,22 +61,26 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     if (twin := earlier(trial.study, trial.number, placement)) is not None:
         note(trial, duplicate_of=twin.number, **{k: twin.user_attrs[k] for k in ("cost", "score")})
         return tuple(twin.values)
+    before, ends = begun(trial), rungs.shares(setting.recipe.rungs)
+    reached = len(before.user_attrs["score"]["curve"]) if before else 0
+    top = reached + 1 if len(placement) else len(ends)  # the base is there to compare with at every rung
     try:
         gate(trial, setting, *setting.predict(placement))
         graft = graph.insert(setting.yaml, placement, setting.recipe.wire)
-        model = weights.build(graft.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed)
-        carried = weights.transfer(warm.model, model, graft.moved, setting.recipe.seed)
-        found = weigh(setting, model, placement)
+        model, carried = build(setting, warm, graft)
+        found = cost.Cost.from_json(before.user_attrs["cost"]) if before else weigh(setting, model, placement)
         gate(trial, setting, found.params, found.gflops, alone_ms(setting, found.latency))
         built = time.perf_counter() - started
-        trained, score = train.short_train(
-            model,
-            overrides_of(setting, setting.recipe.epochs),
-            protocol=setting.recipe.protocol,
-            check=lambda m: weights.account(warm.model, m, graft.moved),
-            steps=steps(setting) if setting.workers > 1 else None,
-            log=setting.log,
-        )
+        for rung in range(reached, top):
+            trained, score = train.short_train(
+                model if rung == reached else build(setting, warm, graft)[0],
+                overrides_of(setting, setting.recipe.epochs),
+                protocol=setting.recipe.protocol,
+                check=lambda m: weights.account(warm.model, m, graft.moved),
+                steps=steps(setting) if setting.workers > 1 else None,
+                leg=leg(setting.folder, placement, rung, ends),
+                log=setting.log,
+            )
     except (optuna.TrialPruned, KeyboardInterrupt):
         raise
     except Exception as e:
@@ -86,10 +92,30 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         if setting.device.type == "cuda":
             torch.cuda.empty_cache()
     score = replace(score, seconds={**score.seconds, "build": built, "total": time.perf_counter() - started})
-    export.keep(setting.folder, trial.number, trained, overrides_of(setting, setting.recipe.epochs))
-    note(trial, cost=found.to_json(), score=score.to_json(), transfer=str(carried))
+    note(trial, cost=found.to_json(), score=score.to_json(), transfer=str(carried), rung=top, rungs=len(ends))
     show(trial, setting, graft)
+    if top < len(ends):
+        raise optuna.TrialPruned(f"paused at rung {top} of {len(ends)}")
+    export.keep(setting.folder, trial.number, trained, overrides_of(setting, setting.recipe.epochs))
     return values(setting.recipe.objectives, found, score)
+
+
+def begun(trial: optuna.Trial) -> FrozenTrial | None:
+    """The trial that this one goes on from: trained to a lower rung, its state kept."""
+    number = trial.user_attrs.get("continues")
+    return None if number is None else trial.study.get_trials(deepcopy=False)[number]
+
+
+def leg(folder: Path, placement: Placement, rung: int, ends: tuple[float, ...]) -> Leg:
+    """The part of a placement's training that ends at a rung."""
+    start = export.paused_state(folder, placement.id, rung) if rung else None
+    return Leg(ends[rung], start, export.paused_state(folder, placement.id, rung + 1))
+
+
+def build(setting: Setting, warm: WarmBase, graft: graph.Graft) -> tuple[BaseModel, weights.Transfer]:
+    """A candidate with the base's weights in it, and what became of them."""
+    model = weights.build(graft.yaml, setting.dataset.names, setting.dataset.channels, setting.recipe.seed)
+    return model, weights.transfer(warm.model, model, graft.moved, setting.recipe.seed)
 
 
 def show(trial: optuna.Trial, setting: Setting, graft: graph.Graft) -> None:

@@ -42,7 +42,11 @@ Objectives = Annotated[
     str | None,
     typer.Option(metavar="LIST", help="map,latency (default), map,gflops or all three; accuracy for map in classify."),
 ]
-Sampler = Annotated[str | None, typer.Option(metavar="gp|tpe|nsga2|random", help="Who proposes; default gp.")]
+Sampler = Annotated[str | None, typer.Option(metavar="ehvi|gp|tpe|nsga2|random", help="Who proposes; default ehvi.")]
+Rungs = Annotated[
+    int | None,
+    typer.Option(help="2 (default): a third of the training for all, the rest for the promising; 1: all to the end."),
+]
 StudyName = Annotated[str | None, typer.Option(help="Name of the study; the same name continues it.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of sampling, building and training; default 0.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of every trial; default 3.")]
@@ -60,7 +64,8 @@ Wire = Annotated[
     typer.Option(metavar="residual|plain", help="residual (default) starts as the base, plain is the bare block."),
 ]
 Startup = Annotated[
-    int | None, typer.Option(help="Placements of one or two blocks tried first; default 20, at most a third.")
+    int | None,
+    typer.Option(help="Placements of one or two blocks tried first; default 20 (ehvi: none), at most a third."),
 ]
 MaxGflops = Annotated[float | None, typer.Option(help="Train nothing above it.")]
 MaxLatencyMs = Annotated[float | None, typer.Option(help="Train nothing slower (on this device).")]

@@ -26,7 +26,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {  # imgsz and cache depend on the task: see na
     "batch": 16,
     "optimizer": "AdamW",
     "lr0": 0.0001,
-    "lrf": 1.0,
+    "lrf": 0.05,
     "warmup_epochs": 0.0,
     "mosaic": 0.0,
     "close_mosaic": 0,
@@ -59,7 +59,8 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
     "profile": "",
 }
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")  # Ultralytics'
-MOST_SLOTS = 256
+MOST_SLOTS, MOST_RUNGS = 256, 5
+STARTUP = 20
 NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend", "slots")
 
 
@@ -80,9 +81,10 @@ class Recipe(BaseModel):
     modules: tuple[str, ...] = Field((), description="Python files with blocks of your own.")
     wire: Literal["residual", "plain"] = Field("residual", description="How a block joins the graph.")
     objectives: tuple[str, ...] = Field(("map", "latency"), description="map (or accuracy), then latency or gflops.")
-    sampler: Literal["gp", "tpe", "nsga2", "random"] = Field("gp", description="Who proposes placements.")
+    sampler: Literal["ehvi", "gp", "tpe", "nsga2", "random"] = Field("ehvi", description="Who proposes placements.")
+    rungs: int = Field(2, ge=1, le=MOST_RUNGS, description="1 trains all to the end; else the promising go on.")
     trials: int = Field(100, ge=1, description="Distinct trained placements, the base included.")
-    startup: int = Field(20, ge=0, description="Sparse placements tried first.")
+    startup: int | None = Field(None, ge=0, description="Sparse placements tried first; by default 20, with ehvi none.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of sampling, building and training.")
     warm_epochs: int = Field(8, ge=0, description="Epochs of the base on the dataset before any trial.")
     warm_lr0: float = Field(0.001, gt=0, description="Learning rate of those epochs.")
@@ -153,6 +155,12 @@ class Recipe(BaseModel):
     def protocol(self) -> Protocol:
         """How each training lets its blocks be seen."""
         return Protocol(block_lr_factor=self.block_lr_factor, freeze_backbone=self.freeze == "backbone")
+
+    @property
+    def sparse(self) -> int:
+        """Sparse placements tried first: at most a third of all, none where the model knows from the first one on."""
+        asked = self.startup if self.startup is not None else 0 if self.sampler == "ehvi" else STARTUP
+        return min(asked, self.trials // 3)
 
     @property
     def imgsz(self) -> int:

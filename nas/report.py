@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
-from nas import task
+from nas import history, task
 from nas.export import directions, finished, front_trials, gain
 
 INK, BASE, FRONT, OTHER = "#1f2937", "#111827", "#d1495b", "#9aa5b1"
@@ -42,7 +42,8 @@ def _row(trial: FrozenTrial, on_front: bool, columns: tuple[str, str]) -> dict[s
     seconds = score.get("seconds", {})
     return {
         "trial": trial.number,
-        "state": trial.state.name.lower(),
+        "state": "paused" if history.paused(trial) else trial.state.name.lower(),
+        "rung": attrs.get("rung"),
         "placement": attrs.get("label"),
         "placement_id": attrs.get("placement_id"),
         "front": on_front,

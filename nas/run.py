@@ -79,7 +79,7 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
     study = studies.open_study(setting, storage or open_storage(studies.storage_url(setting)))
     studies.write_recipe(setting)
     say_all(setting, say)
-    for line in (*outlook(setting), f"study: {setting.folder}" + continued(len(studies.export.finished(study)))):
+    for line in (*outlook(setting), f"study: {setting.folder}" + continued(len(studies.export.trained(study)))):
         say(line)
     try:
         base = warm.warm_base(setting)
@@ -202,6 +202,8 @@ def say_all(setting: Any, say: Callable[[str], None]) -> None:
 
 def introduce(setting: Any) -> list[str]:
     """What the checks found."""
+    from nas import rungs
+
     r, d, c = setting.recipe, setting.dataset, setting.base_cost
     lines = [f"note: {text}" for text in setting.notes]
     start = r.weights or (setting.start.pt_path if setting.start is not None else "none, from scratch")
@@ -213,7 +215,8 @@ def introduce(setting: Any) -> list[str]:
         f"{c.latency.head} head)",
         f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
         f"sampler {r.sampler}; objectives {', '.join([setting.task.metric, *r.objectives[1:]])}",
-        f"training: {r.epochs} epochs a placement, after {r.warm_epochs} of the base",
+        f"training: {r.epochs} epochs a placement, after {r.warm_epochs} of the base"
+        + (f"; {rungs.shares(r.rungs)[0]:.0%} of it first, the rest for the promising" if r.rungs > 1 else ""),
     ]
     return lines
 
@@ -222,12 +225,14 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
     """The front, and what to do with it."""
     from nas import export
 
-    done, points = export.finished(study), export.front_trials(study)
+    done, points = export.trained(study), export.front_trials(study)
     if status == 130:
         console.print(f"Stopped after {len(done)} placements; the same command goes on from here.", markup=False)
     if not points:
         return
-    table = Table(title=f"Pareto front of {len(done)} placements, {seconds / 60:.1f} minutes", title_justify="left")
+    ended = f" ({len(export.finished(study))} trained to the end)" if setting.recipe.rungs > 1 else ""
+    title = f"Pareto front of {len(done)} placements{ended}, {seconds / 60:.1f} minutes"
+    table = Table(title=title, title_justify="left")
     of = setting.task
     for column in ("trial", of.metric, "vs base", "latency", "GFLOPs"):
         table.add_column(column, justify="right")

@@ -14,7 +14,10 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas import history, rungs
+from nas.history import CLAIM, PAUSED, Past, params_of
 from nas.locks import FileLock
+from nas.proposals import EHVISampler, Known
 from search_spaces import Placement, SearchSpace
 from search_spaces.placement import NONE
 
@@ -24,8 +27,9 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=10),
     "random": lambda seed: RandomSampler(seed=seed),
 }
+EHVI = "ehvi"
+NAMES = (EHVI, *SAMPLERS)
 TRIES = 2000
-CLAIM = "claim"  # attribute of a trial: the placement that was chosen for it
 
 
 class Exhausted(RuntimeError):
@@ -88,6 +92,31 @@ class DistinctSampler(BaseSampler):
         """The inner sampler's."""
         return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
+    def go_on(self, study: Study, count: int, room: bool, ready: Callable[[Past], bool]) -> Past | None:
+        """Who is to be trained to its next rung before anything new is tried.
+
+        The model says it where it proposes too; any other sampler is told nothing by half a training, and successive
+        halving chooses (nas/rungs.py).
+
+        Args:
+            count: Rungs of a training.
+            room: Whether new placements may be tried.
+            ready: Whether a paused placement's training can be continued here.
+        """
+        if count == 1:
+            return None
+        pasts = history.read(study, self.space)
+        if isinstance(self.inner, EHVISampler):
+            return self.inner.go_on([p for p in pasts if p.state != PAUSED or ready(p)], room)
+        names = [d.name.lower() for d in study.directions]
+        candidates = [
+            rungs.Candidate(i, tuple((v, *known_costs(p, study)) for v in p.values), p.state == PAUSED and ready(p))
+            for i, p in enumerate(pasts)
+            if p.values and len(p.placement)
+        ]
+        chosen = rungs.promotable(candidates, count, names)
+        return pasts[chosen.name] if chosen else None
+
     def repair(self, params: dict[str, str], taken: set[str], most: int) -> dict[str, str]:
         """Change random sites of ``params`` until it has at most ``most`` blocks, is allowed and not ``taken``.
 
@@ -137,16 +166,28 @@ def owner() -> dict[str, Any]:
 
 
 def make(
-    name: str, space: SearchSpace, allowed: Callable[[Placement], bool], seed: int, lock: FileLock | None = None
+    name: str,
+    space: SearchSpace,
+    allowed: Callable[[Placement], bool],
+    seed: int,
+    lock: FileLock | None = None,
+    known: Known | None = None,
 ) -> DistinctSampler:
-    """The sampler called ``name`` (see :data:`SAMPLERS`), repaired by :class:`DistinctSampler`."""
-    return DistinctSampler(SAMPLERS[name](seed), space, allowed, seed, lock)
+    """The sampler called ``name`` (see :data:`NAMES`), repaired by :class:`DistinctSampler`.
+
+    Raises:
+        ValueError: No such sampler, or ``ehvi`` without what it has to know.
+    """
+    if name not in NAMES or (name == EHVI and known is None):
+        raise ValueError(f"sampler {name!r}: allowed: {', '.join(NAMES)}; {EHVI} needs `known`")
+    inner = EHVISampler(known, seed) if known is not None and name == EHVI else SAMPLERS[name](seed)
+    return DistinctSampler(inner, space, allowed, seed, lock)
 
 
-def params_of(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's parameters, also of one that waits, or whose placement is chosen and not yet written down."""
-    told = trial.system_attrs
-    return {**told.get("fixed_params", {}), **told.get(CLAIM, {}), **trial.params}
+def known_costs(past: Past, study: Study) -> tuple[float, ...]:
+    """Objective values of a placement beside its score, in the study's order."""
+    names = (study.metric_names or [])[1:]
+    return tuple(past.gflops if name == "GFLOPs" else past.latency or float("nan") for name in names)
 
 
 def tried(study: Study, space: SearchSpace) -> Iterator[str]:

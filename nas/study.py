@@ -17,10 +17,11 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from nas import export, locks, report, sampler
+from modules import registry
+from nas import export, locks, proposals, report, sampler
 from nas.recipe import RecipeError
 from nas.setting import Setting
-from search_spaces import Placement
+from search_spaces import Block, Placement
 
 UNOWNED = timedelta(minutes=1)  # a trial says at once whose it is; after so long its process died before
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the display tells what a person wants to know
@@ -90,7 +91,23 @@ def make_sampler(study: optuna.Study, setting: Setting, index: int = 0) -> sampl
     """The recipe's sampler; each worker's draws are its own, and the study's lock keeps their proposals apart."""
     r = setting.recipe
     seed = r.seed + len(study.get_trials(deepcopy=False)) + 100_003 * index
-    return sampler.make(r.sampler, setting.space, setting.allowed, seed, locks.of_study(setting.folder))
+    lock = locks.of_study(setting.folder)
+    return sampler.make(r.sampler, setting.space, setting.allowed, seed, lock, known(setting))
+
+
+def known(setting: Setting) -> proposals.Known:
+    """What is known of placements before any of them is trained."""
+    base = setting.base_cost.gflops
+    gflops = lambda p: setting.predict(p)[1]  # noqa: E731
+    kin = proposals.kin_of(
+        setting.space,
+        lambda label: registry.spec(Block.from_label(label).name).family,
+        lambda site, block: gflops(Placement.of({site: block})) - base,
+    )
+    r = setting.recipe
+    return proposals.Known(
+        setting.space, setting.allowed, kin, gflops, lambda p: gflops(p) / base, r.objectives, r.rungs
+    )
 
 
 def refuse_another_recipe(study: optuna.Study, setting: Setting) -> None:
@@ -123,9 +140,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def enqueue(study: optuna.Study, setting: Setting) -> None:
-    """The untouched base as trial 0, then sparse placements: at most a third of the trials."""
+    """The untouched base as trial 0, then the recipe's sparse placements."""
     r = setting.recipe
-    first = [Placement(), *sampler.sparse(setting.space, min(r.startup, r.trials // 3), setting.allowed, r.seed)]
+    first = [Placement(), *sampler.sparse(setting.space, r.sparse, setting.allowed, r.seed)]
     for placement in first:
         study.enqueue_trial(setting.space.params(placement), user_attrs={"origin": "startup"}, skip_if_exists=True)
 

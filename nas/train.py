@@ -15,7 +15,8 @@ import torch
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
-from nas import task
+from nas import legs, task
+from nas.legs import Leg
 from nas.locks import Steps
 from nas.protocol import Protocol
 from nas.score import Score
@@ -42,6 +43,7 @@ def short_train(
     at: Sequence[float] = (),
     check: Callable[[BaseModel], object] | None = None,
     steps: Steps | None = None,
+    leg: Leg = Leg(),  # noqa: B008  frozen
     log: Path | None = None,
 ) -> tuple[BaseModel, Score]:
     """Train ``model`` as ``overrides`` say and score the result on the val split.
@@ -53,6 +55,7 @@ def short_train(
         at: Shares of the training in (0, 1) after which the model is scored as well, see :attr:`Score.curve`.
         check: Called with the model right before the first step.
         steps: Those of all trainings on the device, which wait while a latency is measured.
+        leg: The part of the training to do; the whole by default.
         log: File that takes what Ultralytics prints.
 
     Returns:
@@ -65,8 +68,10 @@ def short_train(
     before = draws()
     with _into(log):
         try:
-            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check, steps)
+            trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check, steps, leg)
             trainer.train()
+            if leg.keep and leg.until < 1:
+                legs.save(leg.keep, trainer)
         except TrainingFailed:
             raise
         except (RuntimeError, MemoryError, ValueError, FloatingPointError) as e:
@@ -115,7 +120,7 @@ def _score(trainer: Any, total: float) -> Score:
         nms_free_second=nms_free[1],
         split=str(trainer.args.split),
         head=task.ONE2MANY if task.has_two_heads(trainer.ema.ema) else task.SINGLE,
-        epochs=trainer.epoch + 1,
+        epochs=math.ceil(trainer.step / len(trainer.train_loader)),
         images_seen=trainer.images_seen,
         seed=int(trainer.args.seed),
         batches_sha=trainer.batches.hexdigest()[:16],

@@ -17,7 +17,8 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.torch_utils import init_seeds, unwrap_model
 
 from modules.attend import Attend
-from nas import task
+from nas import legs, task
+from nas.legs import Leg
 from nas.locks import Steps
 from nas.protocol import Protocol
 from nas.reading import Reading
@@ -46,6 +47,7 @@ class Short(Reading):
         at: Shares of the steps, in (0, 1), after which the model is scored as well.
         check: Called with the model right before the first step, to verify what is in it.
         steps: Those of all trainings on the device, which wait while a latency is measured.
+        leg: The part of the training to do.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Short(Reading):
         at: Sequence[float] = (),
         check: Callable[[BaseModel], object] | None = None,
         steps: Steps | None = None,
+        leg: Leg = Leg(),  # noqa: B008  frozen
     ):
-        self.protocol, self.at, self.check, self.steps = protocol, at, check, steps
+        self.protocol, self.at, self.check, self.steps, self.leg = protocol, at, check, steps, leg
+        self.before = legs.read(leg.start) if leg.start else None
         self.batches = hashlib.sha256()
         self.images_seen = self.step = 0
         self.curve: list[dict[str, float | None]] = []
@@ -87,6 +91,7 @@ class Short(Reading):
         elif event == "on_train_batch_end":
             if self.step in self.stops:
                 self.validate()
+            self.stop = self.step >= self.end
             if self.steps:
                 self.steps.end()
         elif event == "on_train_epoch_end":
@@ -95,11 +100,12 @@ class Short(Reading):
     def prepare(self) -> None:
         """What is left to do right before the first step."""
         model, total = unwrap_model(self.model), len(self.train_loader) * self.epochs
-        if self.check is not None:
+        if self.check is not None and self.before is None:
             self.check(model)
+        self.end = max(1, round(self.leg.until * total))
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.frozen_steps = round(self.protocol.block_only * total)
-        self.stops = {max(1, round(share * total)) for share in self.at} - {total}
+        self.stops = {max(1, round(share * total)) for share in self.at} - {self.end}
         model.criterion = model.init_criterion()
         if self.protocol.hold_heads and hasattr(model.criterion, "update"):
             model.criterion.update = lambda: None
@@ -111,7 +117,9 @@ class Short(Reading):
             for block in _blocks(net) if self.protocol.gamma else ():
                 if block.gamma is not None:
                     nn.init.constant_(block.gamma, self.protocol.gamma)
-        init_seeds(self.args.seed, deterministic=self.args.deterministic)  # same draws whatever was built
+        if self.before is not None:
+            legs.restore(self.before, self)
+        init_seeds(self.args.seed + self.step, deterministic=self.args.deterministic)  # same draws whatever was built
 
     def set_lr(self) -> None:
         """The ramp, then Ultralytics' schedule at every step: read once an epoch, two epochs never come down."""
@@ -171,6 +179,13 @@ class Short(Reading):
         if self.optimizer is not None:
             raise TrainingFailed(f"out of memory with batch={self.asked_batch} at imgsz={self.args.imgsz}")
         super()._build_train_pipeline()
+        if self.before is not None:
+            loader = self.train_loader
+            object.__setattr__(loader, "batch_sampler", legs.Later(loader.batch_sampler.sampler, self.before["step"]))
+
+    def _get_warmup_iterations(self, num_batches: int) -> int:
+        """Ultralytics counts them from the start of the process; a later leg has them behind it."""
+        return 0 if self.before is not None else super()._get_warmup_iterations(num_batches)
 
     def optimizer_step(self) -> None:
         """Ultralytics' step; none while all that the untouched base has is frozen."""

@@ -16,8 +16,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import export, objective, sampler
+from nas import export, history, objective, rungs, sampler
 from nas import study as studies
+from nas.history import Past
 from nas.locks import FileLock
 from nas.setting import Setting
 from nas.study import SearchStopped
@@ -25,6 +26,7 @@ from nas.warm import WarmBase
 
 MOST_FAILURES = 5
 MOST_PRUNED = 50
+MOST_PAUSED = 32  # trainings whose state is kept between rungs
 PAUSE = 0.5  # seconds between looks at what the others train
 Callback = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -84,19 +86,50 @@ def what_next(study: optuna.Study, setting: Setting) -> str:
     asked = setting.recipe.trials
     trials = study.get_trials(deepcopy=False)
     count = {state: sum(t.state == state for t in trials) for state in TrialState}
-    done = len(export.finished(study))
-    if done >= asked:
-        return "done"
     if count[TrialState.RUNNING]:
         optuna.storages.fail_stale_trials(study)  # of machines that are gone
         studies.revive(study, setting)
         count[TrialState.RUNNING] = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         count[TrialState.WAITING] = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-    if done + count[TrialState.RUNNING] >= asked:
+    fresh = sum(t.state == TrialState.RUNNING and "continues" not in t.user_attrs for t in study.get_trials(False))
+    room = len(export.trained(study)) + fresh < asked
+    if count[TrialState.WAITING] and room:
+        return "take"
+    exhausted = len(set(sampler.tried(study, setting.space))) >= setting.space.size
+    if not count[TrialState.WAITING] and (on := who_goes_on(study, setting, room and not exhausted)):
+        origin = f"rung {len(on.values)} of trial {on.trial}"
+        study.enqueue_trial(setting.space.params(on.placement), {"continues": on.trial, "origin": origin})
+        return "take"
+    if room and not exhausted:
+        return "take"
+    if count[TrialState.RUNNING]:
         return "wait"
-    if not count[TrialState.WAITING] and len(set(sampler.tried(study, setting.space))) >= setting.space.size:
-        return "wait" if count[TrialState.RUNNING] else "empty"
-    return "take"
+    return "empty" if room else "done"
+
+
+def who_goes_on(study: optuna.Study, setting: Setting, room: bool) -> Past | None:
+    """The paused placement that is to be trained to its next rung now, if any."""
+    assert isinstance(study.sampler, sampler.DistinctSampler)
+    keep(study, setting)
+    kept = lambda p: export.paused_state(setting.folder, p.placement.id, len(p.values)).is_file()  # noqa: E731
+    return study.sampler.go_on(study, setting.recipe.rungs, room, kept)
+
+
+def keep(study: optuna.Study, setting: Setting) -> None:
+    """Drop the states of trainings that are over, and of all but the best that are paused: each is some 40 MB."""
+    if setting.recipe.rungs == 1:
+        return
+    pasts = history.read(study, setting.space)
+    paused = [p for p in pasts if p.state == history.PAUSED and p.cost]
+    values = [(p.values[-1], *sampler.known_costs(p, study)) for p in paused]
+    best = [paused[i] for i in rungs.ranked(values, export.directions(study))[:MOST_PAUSED]]
+    wanted = {export.paused_state(setting.folder, p.placement.id, len(p.values)) for p in best}
+    for p in pasts:
+        if p.state == history.RUNNING:  # what it goes on from, and what it is about to write
+            wanted |= {export.paused_state(setting.folder, p.placement.id, len(p.values) + k) for k in (0, 1)}
+    for path in (setting.folder / "paused").glob("*.pt"):
+        if path not in wanted:
+            path.unlink(missing_ok=True)
 
 
 def raise_if_hopeless(study: optuna.Study) -> None:
@@ -106,14 +139,14 @@ def raise_if_hopeless(study: optuna.Study) -> None:
         SearchStopped: With the last one's reason.
     """
     ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    last = [t for t in ended if t.state != TrialState.PRUNED][-MOST_FAILURES:]
+    last = [t for t in ended if "infeasible" not in t.user_attrs][-MOST_FAILURES:]
     if len(last) == MOST_FAILURES and all("error" in t.user_attrs for t in last):
         raise SearchStopped(
             f"the last {MOST_FAILURES} trials all failed; the last reason: {last[-1].user_attrs['error']}"
         )
     last = ended[-MOST_PRUNED:]
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if len(last) == MOST_PRUNED and not waiting and all(t.state == TrialState.PRUNED for t in last):
+    if len(last) == MOST_PRUNED and not waiting and all("infeasible" in t.user_attrs for t in last):
         reason = last[-1].user_attrs["infeasible"]
         raise SearchStopped(f"the last {MOST_PRUNED} placements are all beyond the limits: {reason}")
 

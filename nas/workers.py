@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import export, locks, slots, train, turn
+from nas import export, history, locks, slots, train, turn
 from nas import study as studies
 from nas.children import Child, stop
 from nas.display import Display
@@ -29,7 +29,7 @@ def run(study: optuna.Study, setting: Setting, warm: WarmBase, display: Display)
         KeyboardInterrupt: Ctrl-C or SIGTERM; the running trials are lost, nothing else.
         SearchStopped: Nothing new is left to try, trial after trial fails, or no worker is left.
     """
-    todo = setting.recipe.trials - len(export.finished(study))
+    todo = setting.recipe.trials - len(export.trained(study)) + sum(map(history.paused, study.get_trials(False)))
     if todo <= 0:
         return
     with turn.interruptible():
@@ -109,7 +109,7 @@ def watch(study: optuna.Study, setting: Setting, display: Display, workers: list
                     with locks.of_study(setting.folder):
                         studies.revive(study, setting)
         announce(study, setting, display, seen)
-    if (reasons or any(w.process.returncode for w in workers)) and len(export.finished(study)) < setting.recipe.trials:
+    if (reasons or any(w.process.returncode for w in workers)) and len(export.trained(study)) < setting.recipe.trials:
         raise SearchStopped(reasons[-1] if reasons else "the workers were ended")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,6 +86,24 @@ class SearchSpace:
             for k in range(self.max_blocks, 0, -1):
                 ways[k] += ways[k - 1] * len(blocks)
         return sum(ways)
+
+    def placements(self) -> Iterator[Placement]:
+        """Every placement, the empty one first; see :attr:`size` before asking for all."""
+        names = [s for s, _ in self.sites]
+        of = dict(self.sites)
+        for count in range(self.max_blocks + 1):
+            for chosen in itertools.combinations(names, count):
+                for blocks in itertools.product(*(of[s] for s in chosen)):
+                    yield Placement.of(dict(zip(chosen, blocks, strict=True)))
+
+    def neighbours(self, placement: Placement) -> Iterator[Placement]:
+        """Placements that differ at one site: another block there, none, or one more."""
+        here = dict(placement)
+        for site, blocks in self.sites:
+            for block in (None, *blocks):
+                changed = {**here, site: block}
+                if block != here.get(site) and sum(b is not None for b in changed.values()) <= self.max_blocks:
+                    yield Placement.of(changed)
 
     def choices(self, site: str) -> tuple[str, ...]:
         """The categorical values at a site, ``none`` first."""
