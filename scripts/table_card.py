@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nas import effects, spread, table, trainings
+from nas import effects, recipe, spread, table, trainings
 from nas.table import Table
 from search_spaces import Placement
 
@@ -30,8 +30,7 @@ def card(found: Table, folder: Path) -> str:
         f"Written by `scripts/table_card.py`. {len(ends)} trainings of {len(seeds)} placements, the base and placebos among "
         f"them; {int((seeds >= 3).sum())} placements under three seeds. `recipe.yaml` is what all of them share: the demo's "
         f"scenes, backbone frozen, every candidate an exact copy of the base at first. Each was scored on all of val after "
-        f"{', '.join(map(str, found.budgets))} training pictures; the learning rate is held, so a point of a curve is what "
-        "a training of that length ends with. mAP50-95 of the one2many head, in [0, 1].",
+        f"{', '.join(map(str, found.budgets))} training pictures; {schedule(folder)} mAP50-95 of the one2many head, in [0, 1].",
         f"Base, by seed: {', '.join(f'{v:.4f}' for v in base)}. Median seconds a training: {ends.seconds.median():.1f}.",
         f"Made with `python scripts/make_table.py studies/tables/{folder.name}` from the checkout's root (it is resumable, and a "
         f"larger number extends the table); trained on {said(ends, 'device')} with "
@@ -50,6 +49,13 @@ def card(found: Table, folder: Path) -> str:
         "gflops, latency_ratio, latency_ms, base_ms, drawn (1: further seeds, decided before any score was seen). `nas.table.read` reads both.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def schedule(folder: Path) -> str:
+    """What the points along a curve are."""
+    if recipe.read(folder / "recipe.yaml", {"train": {}}).train["lrf"] == 1.0:
+        return "the learning rate is held, so a point of a curve is what a training of that length ends with."
+    return "the learning rate falls over the whole training, so a point before its end is what a search in rungs sees."
 
 
 def said(rows: pd.DataFrame, column: str) -> str:
