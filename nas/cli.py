@@ -226,7 +226,7 @@ def effects(
 ) -> None:
     """What each block does at each site, with intervals, from all trainings of a study or a table.
 
-    Example: `python -m nas effects demo --block eca`
+    Example: `python -m nas effects demo-neck --block eca`
     """
     from nas import effects_report
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas import history
-from nas.export import directions, finished, front_trials, trained
+from nas.export import directions, finished, front_trials, gain, trained
 from nas.front import hypervolume
 from nas.setting import Setting
 from nas.task import ONE2ONE
@@ -65,9 +65,9 @@ class Display:
         if trial.duration is not None and (trial.state == TrialState.COMPLETE or history.paused(trial)):
             self.durations.append(trial.duration.total_seconds())
         if not self.console.is_terminal:
-            self.say(self._line(trial))
+            self.say(self._line(study, trial))
 
-    def _line(self, trial: FrozenTrial) -> str:
+    def _line(self, study: optuna.Study, trial: FrozenTrial) -> str:
         attrs = trial.user_attrs
         ended = trial.datetime_complete
         done = sum(ended is None or t.datetime_complete <= ended for t in trained(self.study) if t.datetime_complete)
@@ -76,7 +76,9 @@ class Display:
             return f"{head}: same as trial {attrs['duplicate_of']}, not counted"
         if trial.state == TrialState.COMPLETE or history.paused(trial):
             latency = attrs["cost"]["latency"]
+            over = gain(study, trial) if trial.number else None
             rung = f" at rung {attrs['rung']} of {attrs['rungs']}" if history.paused(trial) else ""
+            rung += f" ({over:+.4f} over the base there)" if over is not None else ""
             return (
                 f"{head}: {attrs['score']['metric']} {attrs['score']['value']:.4f}{rung}, "
                 f"latency x{latency['ratio']:.3f}, {attrs['cost']['gflops']:.3f} GFLOPs, "
@@ -137,6 +139,8 @@ class Display:
         todo = self.setting.recipe.trials - len(trained(self.study))
         if not self.durations:
             return "?"
+        if todo <= 0 and any(map(history.paused, self.study.get_trials(deepcopy=False))):
+            return "the promising, trained on to the end, are"
         return _clock(max(0, todo) / self.workers * statistics.median(self.durations[-20:]))
 
 

@@ -13,10 +13,9 @@ from scipy.stats import norm
 
 from nas import mixed, spread
 from nas.spread import Interval
-from nas.trainings import EffectsError, Trainings
+from nas.trainings import LEAST_PLACEMENTS, EffectsError, Trainings
 from search_spaces import Placement
 
-LEAST_PLACEMENTS = 6  # beside the base
 LEAST_SEEN = 2  # placements that a pair has to stand in
 MOST_RESTS = 800  # placements that get an effect of their own; with more of them it counts as noise, for time's sake
 SHUFFLES = 999

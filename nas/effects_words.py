@@ -48,7 +48,7 @@ def _told(model: Model) -> str:
 def _pairs(model: Model) -> str:
     check = model.check
     if check.pairs is None:
-        return f"No two blocks stand together in {effects.LEAST_SEEN} placements: whether blocks add up cannot be seen."
+        return f"No pair of blocks was tried in {effects.LEAST_SEEN} placements: whether blocks add up cannot be said."
     facts = f"likelihood ratio {check.ratio:.1f}, {p_text(check.pairs)}"
     if "pair" in model.fit.sds:
         return f"Blocks do not just add up ({facts}): a pair is off their sum by {model.fit.sds['pair']:.4f} (sd)."

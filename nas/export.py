@@ -54,8 +54,14 @@ def trained(study: optuna.Study) -> list[FrozenTrial]:
     found: dict[str, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
         if (trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs) or history.paused(trial):
-            found[trial.user_attrs["placement_id"]] = trial
+            found[trial.user_attrs.get("placement_id", str(trial.number))] = trial
     return list(found.values())
+
+
+def begun(study: optuna.Study) -> list[FrozenTrial]:
+    """The trained placements that were not trained to the end, the largest gain over the base first."""
+    waiting = [t for t in trained(study) if history.paused(t)]
+    return sorted(waiting, key=lambda t: -(gain(study, t) or 0.0))
 
 
 def paused_state(folder: Path, placement_id: str, rung: int) -> Path:
@@ -86,7 +92,7 @@ def pick(study: optuna.Study, which: str) -> FrozenTrial:
     if which.isdigit():
         by_number = {t.number: t for t in done}
         if int(which) not in by_number:
-            raise ExportError(f"trial {which} is not a trained trial; there are: {_brief(sorted(by_number))}")
+            raise ExportError(f"trial {which} was not trained to the end; those that were: {_brief(sorted(by_number))}")
         return by_number[int(which)]
     if which not in PICKS:
         raise ExportError(f"--pick {which!r}: expected {', '.join(PICKS)} or a trial's number{near(which, PICKS)}")

@@ -45,7 +45,10 @@ Objectives = Annotated[
 Sampler = Annotated[str | None, typer.Option(metavar="ehvi|gp|tpe|nsga2|random", help="Who proposes; default ehvi.")]
 Rungs = Annotated[
     int | None,
-    typer.Option(help="2 (default): a third of the training for all, the rest for the promising; 1: all to the end."),
+    typer.Option(
+        help="1 to 5. 2 (default): a third of the training for all, the rest for the promising; 3: a ninth, then a "
+        "third; 1: all to the end."
+    ),
 ]
 StudyName = Annotated[str | None, typer.Option(help="Name of the study; the same name continues it.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of sampling, building and training; default 0.")]

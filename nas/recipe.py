@@ -274,9 +274,12 @@ def _fault(error: Any) -> str:
     got = str(error.get("input"))[:100]
     if error["type"] == "extra_forbidden":
         return f"{where}: no such field{near(where, Recipe.model_fields)}"
+    if error["type"] == "value_error" and where == "slots":
+        return f"--workers: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] == "value_error":
         return "\n".join(f"{where}: {line}" for line in error["msg"].removeprefix("Value error, ").splitlines())
     if error["type"] == "literal_error":
         allowed = error["ctx"]["expected"]
         return f"{where}: got {got!r}, allowed: {allowed}{near(got, allowed.replace(' or ', ', ').split(', '))}"
-    return f"{where}: {error['msg']}, got {got!r}"
+    where = "--workers (slots)" if where == "slots" else where
+    return f"{where}: {error['msg'].replace('Input should be', 'expected')}, got {got!r}"

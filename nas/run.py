@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nas.setting import Setting
     from nas.warm import WarmBase
 
+SHOWN = 3
 DEMO_RECIPE = Path(__file__).parent / "assets" / "demo.yaml"
 
 
@@ -227,11 +228,15 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
 
     done, points = export.trained(study), export.front_trials(study)
     if status == 130:
-        console.print(f"Stopped after {len(done)} placements; the same command goes on from here.", markup=False)
+        ended = len(export.finished(study))
+        to_the_end = f", {ended} of them trained to the end" if ended < len(done) else ""
+        console.print(
+            f"Stopped after {len(done)} placements{to_the_end}; the same command goes on from here.", markup=False
+        )
     if not points:
         return
-    ended = f" ({len(export.finished(study))} trained to the end)" if setting.recipe.rungs > 1 else ""
-    title = f"Pareto front of {len(done)} placements{ended}, {seconds / 60:.1f} minutes"
+    whole = f" ({len(export.finished(study))} trained to the end)" if setting.recipe.rungs > 1 else ""
+    title = f"Pareto front of {len(done)} placements{whole}, {seconds / 60:.1f} minutes"
     table = Table(title=title, title_justify="left")
     of = setting.task
     for column in ("trial", of.metric, "vs base", "latency", "GFLOPs"):
@@ -245,6 +250,9 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
         latency, flops = f"x{cost['latency']['ratio']:.3f}", f"{cost['gflops']:.3f}"
         table.add_row(str(t.number), f"{score['value']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
     console.print(table)
+    if better := [x for x in export.begun(study) if (export.gain(study, x) or 0) > 0][:SHOWN]:
+        names = ", ".join(f"{x.user_attrs['label']} ({export.gain(study, x):+.4f})" for x in better)
+        console.print(f"Above the base where they stopped, and not trained to the end: {names}", markup=False)
     folder = setting.folder
     if base is not None and base.user_attrs["score"]["value"] < of.poor(len(setting.dataset.names)):
         console.print(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import optuna
 
 
+LEAST_PLACEMENTS = 6  # beside the base
+
+
 class EffectsError(InputError):
     """Data that no effect can be read from, or a question about what is not in them."""
 
@@ -53,15 +56,21 @@ def from_table(source: table.Table, images: int | None = None) -> Trainings:
 
 
 def from_study(study: optuna.Study, images: int | None = None) -> Trainings:
-    """A study's finished trials, at the end of their training or where their curves have ``images``.
+    """A study's placements at the end of their training or, also those that were not trained so far, at ``images``.
 
     Raises:
-        EffectsError: No finished trial, or none with that budget.
+        EffectsError: No trial with a score, none with that budget, or too few trained to the end.
     """
-    done = [t.user_attrs for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-    done = [a for a in done if "value" in a.get("score", {}) and "duplicate_of" not in a]
-    if not done:
+    done, part = _scored(study)
+    if not done and not part:
         raise EffectsError(f"study {study.study_name!r} has no finished trial with a score")
+    if images is None and len(done) <= LEAST_PLACEMENTS and part:
+        at = max(a["score"]["images_seen"] for a in part)
+        raise EffectsError(
+            f"study {study.study_name!r}: effects need {LEAST_PLACEMENTS} placements beside the base; {len(done)} with "
+            f"the base were trained to the end, {len(part)} more in part: --budget {at} reads all of them at that rung"
+        )
+    done += part if images is not None else []
     values = [_at(a["score"], images) for a in done]
     if all(v is None for v in values):
         points = {p["images"] for a in done for p in [*a["score"].get("curve", ()), _end(a["score"])]}
@@ -73,6 +82,20 @@ def from_study(study: optuna.Study, images: int | None = None) -> Trainings:
     seeds = tuple(int(a["score"]["seed"]) for a, _ in kept)
     budget = images or score.get("images_seen")
     return Trainings(study.study_name, score["metric"], budget, placements, seeds, np.array([v for _, v in kept]))
+
+
+def _scored(study: optuna.Study) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is recorded of placements trained to the end, and of those that were trained in part."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        attrs = trial.user_attrs
+        if (
+            trial.state.name in ("COMPLETE", "PRUNED")
+            and "value" in attrs.get("score", {})
+            and "duplicate_of" not in attrs
+        ):
+            found[attrs.get("placement_id", str(trial.number))] = (trial.state.name, attrs)
+    return [a for s, a in found.values() if s == "COMPLETE"], [a for s, a in found.values() if s == "PRUNED"]
 
 
 def _at(score: Mapping[str, Any], images: int | None) -> float | None:

@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "unknown option": (["--trails", "3"], ["no such option: --trails; did you mean '--trials'?"]),
     "unknown objective": (["--objectives", "map,latncy"], ["unknown objective 'latncy'", "'latency'"]),
     "only one objective": (["--objectives", "map"], ["expected map,latency"]),
-    "unknown sampler": (["--sampler", "tpee"], ["sampler", "'gp', 'tpe', 'nsga2' or 'random'"]),
+    "unknown sampler": (["--sampler", "tpee"], ["sampler", "'ehvi', 'gp', 'tpe', 'nsga2' or 'random'"]),
     "unknown argument of Ultralytics": (["mosiac=1.0"], ["mosiac=1.0", "did you mean 'mosaic'?"]),
     "a value that Ultralytics refuses": (["lr0=fast"], ["lr0"]),
     "unknown optimizer": (["optimizer=Adm"], ["optimizer=Adm"]),
@@ -226,7 +226,7 @@ def test_all_faults_of_the_surroundings_are_told_at_once(cli, good: Path, own_da
     ("args", "parts"),
     [
         (["export", "first", "--pick", "kne"], ["--pick 'kne'", "did you mean 'knee'?"]),
-        (["export", "first", "--pick", "99"], ["trial 99 is not a trained trial", "0, 1, 2, 3"]),
+        (["export", "first", "--pick", "99"], ["trial 99 was not trained to the end", "0, 1, 2, 3"]),
         (["export", "first", "--pick", "-1"], ["--pick"]),
         (["export", "frist"], ["study 'frist' not found", "did you mean 'first'?"]),
         (["dashboard", "frist"], ["study 'frist' not found", "did you mean 'first'?"]),

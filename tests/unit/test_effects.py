@@ -286,3 +286,29 @@ def test_a_table_gives_the_trainings_of_a_budget(tmp_path: Path) -> None:
     want = {(p, s): v / 2 for p, s, v in zip(data.placements, data.seeds, data.values, strict=True)}
     got = {(p, s): v for p, s, v in zip(found.placements, found.seeds, found.values, strict=True)}
     assert got == pytest.approx(want, abs=1e-7) and (found.images, found.metric) == (800, "mAP50-95")
+
+
+def test_a_study_in_rungs_is_read_to_the_end_or_at_a_rung_of_all() -> None:
+    from optuna.trial import TrialState
+
+    from nas import trainings
+
+    study = optuna.create_study(directions=["maximize", "minimize"], study_name="rungs")
+    for i, label in enumerate(["base", *(f"neck.p{k}={b}" for k in (3, 4) for b in ("eca", "sk", "cot", "mhsa"))]):
+        whole = i < 3
+        curve = [{"images": 272, "value": 0.5 + i / 100}, {"images": 800, "value": 0.6 + i / 100}][: 1 + whole]
+        score = {"value": curve[-1]["value"], "images_seen": curve[-1]["images"], "curve": curve, "seed": 0}
+        placement = Placement.from_label(label)
+        attrs = {
+            "score": {**score, "metric": "mAP50-95"},
+            "placement": placement.to_json(),
+            "placement_id": placement.id,
+        }
+        state = TrialState.COMPLETE if whole else TrialState.PRUNED
+        values = [curve[-1]["value"], 1.0] if whole else None
+        study.add_trial(optuna.trial.create_trial(state=state, values=values, user_attrs=attrs))
+    with pytest.raises(trainings.EffectsError, match=r"3 with the base.*6 more in part: --budget 272 reads all"):
+        trainings.from_study(study)
+    found = trainings.from_study(study, 272)
+    assert len(found.placements) == 9 and found.values.max() == pytest.approx(0.58)
+    assert len(trainings.from_study(study, 800).placements) == 3

@@ -300,7 +300,9 @@ def test_milliseconds_under_load_are_told_by_the_ratio(prepared: setting.Setting
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "two", True, "", 10_000, [2]])
 def test_a_number_of_workers_that_is_none_is_refused(value: Any) -> None:
-    with pytest.raises(recipe.RecipeError, match="slots: expected auto or a number of processes from 1 to 256, got"):
+    with pytest.raises(
+        recipe.RecipeError, match="--workers: expected auto or a number of processes from 1 to 256, got"
+    ):
         recipe.read(None, {"slots": value})
 
 
