@@ -57,6 +57,22 @@ def test_a_search_of_every_task(name: str, datasets: Callable[[str], Path], tmp_
         assert not any("mAP" in text for text in told)
 
 
+@pytest.mark.parametrize("name", ["segment", "classify"])
+def test_a_search_in_rungs_of_other_tasks(name: str, datasets: Callable[[str], Path], tmp_path: Path) -> None:
+    word = HEADS[name][0]
+    space = tmp_path / "small.yaml"
+    space.write_text(SPACE.format(SITES.get(word, "backbone.p4, neck.p3")))
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml", data=datasets(word), base=make_model(tmp_path / f"{name}.yaml", name), space=space,
+        trials=4, name=name, output=tmp_path / "runs", objectives=["map", "gflops"], epochs=3, rungs=2,
+    )  # fmt: skip
+    result = call_cli("search", "--recipe", recipe)
+    assert result.code == 0, result.text[-3000:]
+    top = export.finished(study_in(tmp_path / "runs" / name))
+    assert len(top) == 2 and {len(t.user_attrs["score"]["curve"]) for t in top} == {2}
+    assert len({t.user_attrs["score"]["batches_sha"] for t in top}) == 1, "a continued training sees the base's batches"
+
+
 def files_fit(folder: Path, word: str, metric: str) -> None:
     """What the front holds is of the task and says so; tables name its figure."""
     columns = task.TASKS[word].columns
