@@ -27,7 +27,7 @@ ALL = 2000  # a space of at most so many placements is looked at whole
 FRESH, AROUND = 800, 12  # beyond: so many drawn, and the neighbours of so many of the best
 FLOOR = 0.05  # share of proposals that go where least is known, whatever is expected there
 TIE = 0.01
-MUCH, BEYOND = 0.95, 0.1  # the hypervolume's reference: a quantile of what candidates cost, and a share of the range
+BEYOND = 0.1  # the reference of the hypervolume: beyond the costliest of what could be tried, in ranges of costs
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,7 @@ class EHVISampler(BaseSampler):
 
     def reference(self, costs: np.ndarray) -> np.ndarray:
         """Costs that hypervolume is counted from."""
-        least, much = costs.min(0), np.quantile(costs, MUCH, axis=0)
-        return much + BEYOND * (much - least) + 1e-9
+        return costs.max(0) + BEYOND * np.ptp(costs, axis=0) + 1e-9
 
     def reseed_rng(self) -> None:
         """For another process."""

@@ -53,7 +53,8 @@ def card(found: Table, folder: Path) -> str:
 
 def schedule(folder: Path) -> str:
     """What the points along a curve are."""
-    if recipe.read(folder / "recipe.yaml", {"train": {}}).train["lrf"] == 1.0:
+    made = folder / "recipe.yaml"
+    if made.is_file() and recipe.read(made, {"train": {}}).train["lrf"] == 1.0:
         return "the learning rate is held, so a point of a curve is what a training of that length ends with."
     return "the learning rate falls over the whole training, so a point before its end is what a search in rungs sees."
 

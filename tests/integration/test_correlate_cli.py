@@ -17,7 +17,7 @@ def arguments(data: Path, base: Path, space: Path, output: Path) -> list[Any]:
     """Those of a search on tiny data."""
     return [
         "--data", data, "--base", base, "--weights", "none", "--space", space, "--warm-epochs", 0, "--epochs", 1,
-        "--name", "tiny", "--output", output, "imgsz=64", "batch=4", "workers=0", "device=cpu",
+        "--name", "tiny", "--output", output, "imgsz=64", "batch=4", "workers=0", "device=cpu", "lrf=1.0",
     ]  # fmt: skip
 
 

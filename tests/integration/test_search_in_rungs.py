@@ -54,7 +54,7 @@ def test_the_promising_go_on(
     top = check(study_in(folder), folder, 7)
     assert "at rung 1 of 2" in result.text and f"({len(top) + 1} trained to the end)" in result.text
     if sampler == "random":
-        assert len(top) == 2, "of six, one in three goes on"
+        assert 2 <= len(top) <= 4, "of six, one in three goes on; who went on early may no longer be among them"
     rows = list(csv.DictReader((folder / "trials.csv").open()))
     assert {row["state"] for row in rows} >= {"complete", "paused"} and {row["rung"] for row in rows} == {"1", "2"}
 
