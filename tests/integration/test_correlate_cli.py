@@ -42,7 +42,7 @@ def test_it_says_one_sentence_and_the_search_shows_it(
     assert len(pd.read_csv(file)) == len(rows)
     flags = {"data": str(tiny_data), "base": str(tiny_base), "weights": "none", "space": str(tiny_space)}
     flags |= {"warm_epochs": 0, "epochs": 1, "name": "tiny", "output": str(tmp_path), "sampler": "random"}
-    prepared = setting.prepare(run.resolve(None, flags, ["imgsz=64", "batch=4", "workers=0", "device=cpu"]))
+    prepared = setting.prepare(run.resolve(None, flags, ["imgsz=64", "batch=4", "workers=0", "device=cpu", "lrf=1.0"]))
     stored = correlate.stored(prepared)
     assert stored is not None
     assert run.outlook(prepared) == [f"short training: {stored.sentence}"]
