@@ -161,11 +161,12 @@ def revive(study: optuna.Study, setting: Setting) -> None:
             study.enqueue_trial(params, user_attrs={"origin": f"interrupted trial {t.number}"})
 
 
-def close(study: optuna.Study, gone: Callable[[Any], bool]) -> None:
-    """Fail the running trials of this machine whose process is ``gone``, or that nobody has owned for long."""
+def close(study: optuna.Study, gone: Callable[[Any], bool], unowned: bool = False) -> None:
+    """Fail this machine's running trials whose process is ``gone``, and those that nobody owns: for long, or all."""
     for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host = t.user_attrs.get("host")
-        orphan = host is None and t.datetime_start is not None and datetime.now() - t.datetime_start > UNOWNED
+        old = t.datetime_start is not None and datetime.now() - t.datetime_start > UNOWNED
+        orphan = host is None and (unowned or old)
         if orphan or (host == socket.gethostname() and gone(t.user_attrs.get("pid"))):
             study.tell(t.number, state=TrialState.FAIL, skip_if_finished=True)
 

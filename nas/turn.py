@@ -71,8 +71,9 @@ def work(
         except sampler.Exhausted as e:
             raise SearchStopped(str(e)) from e
         finally:
+            # who holds the lock made the trial that says not yet whose it is
+            studies.close(study, lambda pid: pid == os.getpid(), unowned=lock.held)
             lock.release()
-            studies.close(study, lambda pid: pid == os.getpid())
 
 
 def lock_of(study: optuna.Study) -> FileLock:
