@@ -58,7 +58,7 @@ def trained(study: optuna.Study) -> list[FrozenTrial]:
     return list(found.values())
 
 
-def begun(study: optuna.Study) -> list[FrozenTrial]:
+def unfinished(study: optuna.Study) -> list[FrozenTrial]:
     """The trained placements that were not trained to the end, the largest gain over the base first."""
     waiting = [t for t in trained(study) if history.paused(t)]
     return sorted(waiting, key=lambda t: -(gain(study, t) or 0.0))

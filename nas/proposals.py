@@ -81,7 +81,7 @@ class EHVISampler(BaseSampler):
     ) -> dict[str, Any]:
         """The placement that is worth most of those that nobody has tried; nothing where there is none."""
         pasts = [p for p in history.read(study, self.known.space) if p.trial != trial.number]
-        best, _ = self.look(pasts, room=True, go_on=False)
+        best = self.look(pasts, room=True, go_on=False)
         return dict(self.known.space.params(best)) if isinstance(best, Placement) else {}
 
     def sample_independent(
@@ -93,11 +93,11 @@ class EHVISampler(BaseSampler):
 
     def go_on(self, pasts: Sequence[Past], room: bool) -> Past | None:
         """Who is to be trained on rather than something new (where there is ``room`` for it); None for the latter."""
-        found, _ = self.look(pasts, room, go_on=True)
+        found = self.look(pasts, room, go_on=True)
         return found if isinstance(found, Past) else None
 
-    def look(self, pasts: Sequence[Past], room: bool, go_on: bool) -> tuple[Past | Placement | None, float]:
-        """The best next step, and the gain in hypervolume that is expected of it for a whole training's images.
+    def look(self, pasts: Sequence[Past], room: bool, go_on: bool) -> Past | Placement | None:
+        """The next step of which the most hypervolume is expected for each image that is left to train on.
 
         Without ``room`` for new placements the search comes to its end: who waits goes on only if what is believed of
         it lies beyond the front.
@@ -105,7 +105,7 @@ class EHVISampler(BaseSampler):
         waiting = [p for p in pasts if p.state == history.PAUSED] if go_on else []
         fresh = self.pool(pasts) if room else []
         if not waiting and not fresh:
-            return None, 0.0
+            return None
         done = [p for p in pasts if p.state == history.DONE and p.cost]
         seen = self.seen(pasts)
         asked = [*(p.placement for p in done), *(p.placement for p in waiting), *fresh]
@@ -120,11 +120,11 @@ class EHVISampler(BaseSampler):
         left = np.array([1 - share[len(p.values) - 1] for p in waiting] + [1.0] * len(fresh))
         worth = gain / left * np.exp(TIE * self.rng.standard_normal(len(gain)))
         if room and fresh and self.rng.random() < FLOOR:
-            return fresh[int(np.argmax(sd[n + w :]))], 0.0
+            return fresh[int(np.argmax(sd[n + w :]))]
         best = int(np.argmax(worth))
         if not room and gain[best] <= 1e-12:
-            return None, 0.0
-        return (waiting[best] if best < w else fresh[best - w]), float(worth[best])
+            return None
+        return waiting[best] if best < w else fresh[best - w]
 
     def pool(self, pasts: Sequence[Past]) -> list[Placement]:
         """Placements to choose from that nobody has tried: all, or the neighbours of the best and many drawn ones."""

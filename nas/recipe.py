@@ -281,5 +281,4 @@ def _fault(error: Any) -> str:
     if error["type"] == "literal_error":
         allowed = error["ctx"]["expected"]
         return f"{where}: got {got!r}, allowed: {allowed}{near(got, allowed.replace(' or ', ', ').split(', '))}"
-    where = "--workers (slots)" if where == "slots" else where
     return f"{where}: {error['msg'].replace('Input should be', 'expected')}, got {got!r}"

@@ -250,7 +250,7 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
         latency, flops = f"x{cost['latency']['ratio']:.3f}", f"{cost['gflops']:.3f}"
         table.add_row(str(t.number), f"{score['value']:.4f}", gain, latency, flops, Text(t.user_attrs["label"]))
     console.print(table)
-    if better := [x for x in export.begun(study) if (export.gain(study, x) or 0) > 0][:SHOWN]:
+    if better := [x for x in export.unfinished(study) if (export.gain(study, x) or 0) > 0][:SHOWN]:
         names = ", ".join(f"{x.user_attrs['label']} ({export.gain(study, x):+.4f})" for x in better)
         console.print(f"Above the base where they stopped, and not trained to the end: {names}", markup=False)
     folder = setting.folder

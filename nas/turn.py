@@ -117,7 +117,7 @@ def who_goes_on(study: optuna.Study, setting: Setting, room: bool) -> Past | Non
 
 
 def keep(study: optuna.Study, setting: Setting) -> None:
-    """Drop the states of trainings that are over, and of all but the best that are paused: each is some 40 MB."""
+    """Drop the states of trainings that are over, and of all but the best that are paused: 35 to 100 MB each."""
     if setting.recipe.rungs == 1:
         return
     pasts = history.read(study, setting.space)
