@@ -174,7 +174,7 @@ def latency(model: Runner, base: Runner, imgsz: int, runs: int = 30, warmup: int
     for i in range(runs):
         pair = [(model, ours), (base, theirs)]
         for runner, times in pair if i % 2 else reversed(pair):
-            times.append(_once(runner, image))
+            times.append(once(runner, image))
     quarter = statistics.quantiles(ours, n=4)
     return Latency(
         ms=statistics.median(ours),
@@ -197,7 +197,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _once(runner: Runner, image: torch.Tensor) -> float:
+def once(runner: Runner, image: torch.Tensor) -> float:
     if runner.device.type == "cuda":
         torch.cuda.synchronize(runner.device)
     start = time.perf_counter()

@@ -1,8 +1,8 @@
 """Goes in: what a study has tried, and costs that are known before training. Comes out: what is worth training next.
 
 An Optuna sampler. It believes of every placement what nas/surrogate.py says of its score, knows its GFLOPs, expects its
-latency from those measured so far, and takes what the front is expected to gain most by for each image trained on: a
-placement that nobody has tried, or one more rung for one that was begun.
+latency from those of its blocks and from those measured so far, and takes what the front is expected to gain most by
+for each image trained on: a placement that nobody has tried, or one more rung for one that was begun.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from nas import history, rungs
-from nas.ehvi import ehvi
+from nas.ehvi import ehvi, expected
 from nas.history import Past
-from nas.surrogate import Kin, Seen, believe, walk
+from nas.surrogate import LATENCY, Kin, Seen, believe
 from search_spaces import Placement, SearchSpace
 
 ALL = 2000  # a space of at most so many placements is looked at whole
 FRESH, AROUND = 800, 12  # beyond: so many drawn, and the neighbours of so many of the best
 FLOOR = 0.05  # share of proposals that go where least is known, whatever is expected there
-TIE = 0.01
-BEYOND = 0.1  # the reference of the hypervolume: beyond the costliest of what could be tried, in ranges of costs
+TIE, NOTHING = 0.01, 1e-12
+WIDEST, BEYOND = 0.99, 0.1  # the reference of the hypervolume: a quantile of the costs of all, and a part of the range
+NEAREST = 40  # members of the front, and those behind it, that a candidate is compared with
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Known:
     rungs: int
 
 
-def kin_of(space: SearchSpace, family: Callable[[str], str], extra: Callable[[str, Any], float]) -> Kin:
-    """Kin of a space's blocks: sizes are their ``extra`` costs over the upper quartile of them all."""
-    costs = {(s, b): max(float(extra(s, b)), 0.0) for s, blocks in space.sites for b in blocks}
-    much = float(np.quantile(list(costs.values()), 0.75)) if costs else 0.0
-    return Kin(family, lambda site, block: costs[site, block] / much if much > 0 else 1.0)
+def kin_of(space: SearchSpace, family: Callable[[str], str], size: Callable[[str, Any], float]) -> Kin:
+    """Kin of a space's blocks, their sizes over the largest of them all."""
+    sizes = {(s, b): max(float(size(s, b)), 0.0) for s, blocks in space.sites for b in blocks}
+    most = max(sizes.values(), default=0.0)
+    return Kin(family, lambda site, block: sizes[site, block] / most if most > 0 else 1.0)
 
 
 class EHVISampler(BaseSampler):
@@ -106,25 +107,31 @@ class EHVISampler(BaseSampler):
         fresh = self.pool(pasts) if room else []
         if not waiting and not fresh:
             return None
-        done = [p for p in pasts if p.state == history.DONE and p.cost]
-        seen = self.seen(pasts)
+        done = self.nearest([p for p in pasts if p.state == history.DONE and p.cost])
+        seen, n, w = self.seen(pasts), len(done), len(waiting)
         asked = [*(p.placement for p in done), *(p.placement for p in waiting), *fresh]
-        mean, sd = believe(seen, asked, self.known.kin, self.known.rungs)
+        belief = believe(seen, asked, self.known.kin, self.known.rungs, shared=n)
         costs = self.costs(pasts, asked)
-        n, w = len(done), len(waiting)
         reference = self.reference(costs)
-        if not room:
-            sd = np.zeros_like(sd)
-        gain = ehvi(mean[n:], sd[n:], costs[n:], mean[:n], costs[:n], reference)
+        if room and fresh and self.rng.random() < FLOOR:
+            return fresh[int(np.argmax(belief.sd[n + w :]))]
+        if not room:  # the last ones: who is believed to lie beyond the front, surprises left aside
+            mean = belief.mean
+            gain = ehvi(mean[n:], 0.0 * mean[n:], costs[n:], mean[:n], costs[:n], reference)
+            best = int(np.argmax(gain))
+            return waiting[best] if gain[best] > NOTHING else None
         share = rungs.shares(self.known.rungs)
         left = np.array([1 - share[len(p.values) - 1] for p in waiting] + [1.0] * len(fresh))
-        worth = gain / left * np.exp(TIE * self.rng.standard_normal(len(gain)))
-        if room and fresh and self.rng.random() < FLOOR:
-            return fresh[int(np.argmax(sd[n + w :]))]
-        best = int(np.argmax(worth))
-        if not room and gain[best] <= 1e-12:
-            return None
+        worth = expected(belief, n, costs, reference, self.rng) / left
+        best = int(np.argmax(worth * np.exp(TIE * self.rng.standard_normal(len(worth)))))
         return waiting[best] if best < w else fresh[best - w]
+
+    def nearest(self, done: Sequence[Past]) -> list[Past]:
+        """Those on the front, then those behind it, as many as a candidate is compared with."""
+        columns = {"gflops": lambda p: p.gflops, "latency": lambda p: p.latency or float("nan")}
+        values = [(p.values[-1], *(columns[name](p) for name in self.known.objectives[1:])) for p in done]
+        directions = ("maximize", *["minimize"] * (len(self.known.objectives) - 1))
+        return [done[i] for i in rungs.ranked(values, directions)[:NEAREST]]
 
     def pool(self, pasts: Sequence[Past]) -> list[Placement]:
         """Placements to choose from that nobody has tried: all, or the neighbours of the best and many drawn ones."""
@@ -147,13 +154,11 @@ class EHVISampler(BaseSampler):
         running = [p for p in pasts if p.state == history.RUNNING and len(p.placement)]
         if not running or base is None or len(base.values) < self.known.rungs:
             return real
-        steps, _ = walk(real, [p.placement for p in running], self.known.kin, self.known.rungs)
-        level = np.diff(np.r_[0.0, base.values])
+        gains = believe(real, [p.placement for p in running], self.known.kin, self.known.rungs).mean
         dreamt = []
-        for p, gained in zip(running, steps.T, strict=True):
-            at = len(p.values)
-            values = [*p.values, *((p.values[-1] if at else 0.0) + np.cumsum((level + gained)[at:]))]
-            dreamt.append(Seen(p.placement, tuple(map(float, values)), base.seed))
+        for p, gain in zip(running, gains, strict=True):
+            between = (float("nan"),) * (self.known.rungs - 1 - len(p.values))
+            dreamt.append(Seen(p.placement, (*p.values, *between, base.values[-1] + float(gain)), base.seed))
         names = {p.placement.id for p in running}
         return [s for s in real if s.placement.id not in names] + dreamt
 
@@ -171,12 +176,13 @@ class EHVISampler(BaseSampler):
         """
         measured = [(p.placement, p.latency) for p in pasts if p.cost and p.latency is not None]
         over = [Seen(p, (ratio - self.known.latency(p),)) for p, ratio in measured]
-        more, _ = believe(over, asked, self.known.kin, 1, pairs=False)
+        more = believe(over, asked, self.known.kin, priors=LATENCY).mean
         return np.array([self.known.latency(p) + m for p, m in zip(asked, more, strict=True)])
 
     def reference(self, costs: np.ndarray) -> np.ndarray:
-        """Costs that hypervolume is counted from."""
-        return costs.max(0) + BEYOND * np.ptp(costs, axis=0) + 1e-9
+        """Costs that hypervolume is counted from: what is dearer is seldom wanted."""
+        dear, cheap = np.quantile(costs, WIDEST, axis=0), costs.min(0)
+        return np.asarray(dear + BEYOND * (dear - cheap) + 1e-9)
 
     def reseed_rng(self) -> None:
         """For another process."""

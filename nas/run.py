@@ -87,6 +87,8 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
     except TrainingFailed as e:
         raise TrainingFailed(f"the base could not be trained: {e}; see {setting.log}") from e
     say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
+    if said := studies.look_ahead(study, setting, base):
+        say(said)
     return study, setting, base
 
 

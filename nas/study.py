@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import yaml
 from optuna.storages import BaseStorage
@@ -18,12 +20,14 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from modules import registry
-from nas import export, locks, proposals, report, sampler
+from nas import export, locks, proposals, report, sampler, scout
 from nas.recipe import RecipeError
 from nas.setting import Setting
+from nas.warm import WarmBase
 from search_spaces import Block, Placement
 
 UNOWNED = timedelta(minutes=1)  # a trial says at once whose it is; after so long its process died before
+SCOUTED = "scouted"  # attribute of a study: what each block at each site promised before any training
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the display tells what a person wants to know
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
@@ -92,22 +96,46 @@ def make_sampler(study: optuna.Study, setting: Setting, index: int = 0) -> sampl
     r = setting.recipe
     seed = r.seed + len(study.get_trials(deepcopy=False)) + 100_003 * index
     lock = locks.of_study(setting.folder)
-    return sampler.make(r.sampler, setting.space, setting.allowed, seed, lock, known(setting))
+    return sampler.make(r.sampler, setting.space, setting.allowed, seed, lock, known(study, setting))
 
 
-def known(setting: Setting) -> proposals.Known:
+def known(study: optuna.Study, setting: Setting) -> proposals.Known:
     """What is known of placements before any of them is trained."""
-    base = setting.base_cost.gflops
+    r, base = setting.recipe, setting.base_cost.gflops
     gflops = lambda p: setting.predict(p)[1]  # noqa: E731
-    kin = proposals.kin_of(
-        setting.space,
-        lambda label: registry.spec(Block.from_label(label).name).family,
-        lambda site, block: gflops(Placement.of({site: block})) - base,
-    )
-    r = setting.recipe
-    return proposals.Known(
-        setting.space, setting.allowed, kin, gflops, lambda p: gflops(p) / base, r.objectives, r.rungs
-    )
+    cells = {(c.site, c.block): c for c in scout.from_json(study.user_attrs.get(SCOUTED, ()))}
+    worths = [c.worth for c in cells.values() if c.worth is not None]
+
+    def size(site: str, block: Block) -> float:
+        if not worths:  # wiring "plain", or an older study: dear blocks may do more
+            return gflops(Placement.of({site: block})) - base
+        worth = cells[site, block.label].worth
+        return float(np.median(worths)) if worth is None else worth
+
+    def latency(p: Placement) -> float:
+        return 1 + sum(cells[s, b.label].latency for s, b in p) if cells else gflops(p) / base
+
+    kin = proposals.kin_of(setting.space, lambda label: registry.spec(Block.from_label(label).name).family, size)
+    return proposals.Known(setting.space, setting.allowed, kin, gflops, latency, r.objectives, r.rungs)
+
+
+def look_ahead(study: optuna.Study, setting: Setting, warm: WarmBase) -> str | None:
+    """Before the first placement, where the sampler can use it: every block at every site, see nas/scout.py.
+
+    Returns:
+        What was done, in words; None where nothing was.
+    """
+    if setting.recipe.sampler != sampler.EHVI or SCOUTED in study.user_attrs:
+        return None
+    started = time.monotonic()
+    try:
+        cells, images = scout.scout(setting, warm)
+    except (RuntimeError, ValueError, MemoryError, OSError) as e:
+        return f"could not look at the blocks before training: {type(e).__name__}: {e}; the search goes on without"
+    study.set_user_attr("scouted_images", images)
+    study.set_user_attr(SCOUTED, scout.to_json(cells))
+    study.sampler = make_sampler(study, setting)
+    return scout.told(cells, images, started)
 
 
 def refuse_another_recipe(study: optuna.Study, setting: Setting) -> None:

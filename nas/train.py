@@ -66,7 +66,7 @@ def short_train(
     """
     start = time.perf_counter()
     before = draws()
-    with _into(log):
+    with quietly(log):
         try:
             trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check, steps, leg)
             trainer.train()
@@ -91,7 +91,7 @@ def scan(model: BaseModel, overrides: Mapping[str, Any], log: Path | None = None
         TrainingFailed: The dataset cannot be read.
     """
     in_memory = overrides.get("cache") in ("ram", True)
-    with _into(log):
+    with quietly(log):
         try:
             trainer = TRAINERS[task.of(model.yaml).name](
                 model, {**overrides, **({"cache": False} if in_memory else {})}
@@ -136,7 +136,7 @@ def _reason(e: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _into(log: Path | None) -> Iterator[None]:
+def quietly(log: Path | None) -> Iterator[None]:
     """Send what Ultralytics prints and logs to a file."""
     if log is None:
         yield

@@ -22,7 +22,7 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import pandas as pd
 
-from nas import cost, deploy, graph, jobs, recipe, setting, warm, weights
+from nas import cost, deploy, graph, jobs, recipe, scout, setting, warm, weights
 from nas.placing import read
 from search_spaces import Placement, SearchSpace
 from search_spaces import load as load_space
@@ -31,9 +31,10 @@ SEEDS = (0, 1, 2)
 AT = (1 / 3, 2 / 3)
 PLACEBOS = ("neck.p3=same", "neck.p3=mhsa_noise", "neck.p3=mhsa_own")
 COSTS = (
-    "placement_id", "placement", "params", "gflops", "latency_ratio", "latency_ms", "base_ms", "device", "threads",
-    "drawn",
+    "placement_id", "placement", "params", "gflops", "latency_ratio", "latency_1", "latency_2", "latency_ms", "base_ms",
+    "device", "threads", "drawn",
 )  # fmt: skip
+PAIRS = 60  # of runs that a latency ratio is the median of
 
 
 def ordered(space: SearchSpace) -> list[Placement]:
@@ -70,42 +71,56 @@ def second_pass(space: SearchSpace, epochs: int, file: Path, best: int) -> list[
 def weigh(prepared: setting.Setting, folder: Path, drawn: set[str]) -> None:
     """Parameters, GFLOPs and latency of every trained placement that placements.csv does not have.
 
-    ``drawn`` are those with several seeds that were chosen before any score was seen.
+    Two passes, so that each latency is measured twice, well apart: `latency_ratio` is the mean of both. ``drawn`` are
+    those with several seeds that were chosen before any score was seen.
     """
     file = folder / "placements.csv"
     rows = pd.read_csv(folder / "trials.csv").dropna(subset=["map50_95"])
     have = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=list(COSTS))
-    have = have.dropna(subset=["latency_ratio"])
-    missing = [p for p in dict.fromkeys(rows.placement) if p not in set(have.placement)]
-    for label in missing:
-        have.loc[len(have), COSTS[:-1]] = weighed(prepared, label)
-        if len(have) % 20 == 0 or label == missing[-1]:
-            have.to_csv(file, index=False, float_format="%.6g")
-            print(f"{len(have)} placements weighed", flush=True)
+    have = have.reindex(columns=list(COSTS)).astype({"latency_1": float, "latency_2": float})
+    for column in ("latency_1", "latency_2"):
+        known = have.dropna(subset=[column])
+        missing = [p for p in dict.fromkeys(rows.placement) if p not in set(known.placement)]
+        for n, label in enumerate(missing, 1):
+            at = next(iter(have.index[have.placement == label]), len(have))
+            line = weighed(prepared, label)
+            for name, value in {**line, column: line["latency_ratio"]}.items():
+                have.loc[at, name] = value
+            if n % 20 == 0 or label == missing[-1]:
+                have["latency_ratio"] = have[["latency_1", "latency_2"]].mean(axis=1)
+                have.to_csv(file, index=False, float_format="%.6g")
+                print(f"{column}: {n} of {len(missing)} placements weighed", flush=True)
     have["drawn"] = [int(label in drawn) for label in have.placement]
     have.to_csv(file, index=False, float_format="%.6g")
 
 
-def weighed(prepared: setting.Setting, label: str) -> list[object]:
+def weighed(prepared: setting.Setting, label: str) -> dict[str, object]:
     """A line of placements.csv."""
     r, placement = prepared.recipe, Placement.from_label(label)
     graft = graph.insert(prepared.yaml, placement, r.wire)
     model = weights.build(graft.yaml, prepared.dataset.names)
     runner = deploy.runner(model, "torch", r.imgsz, prepared.device)
-    found = cost.latency(runner, prepared.fused, r.imgsz, r.latency_runs)
-    ratio = found.ratio if len(placement) else 1.0
-    gflops = prepared.predict(placement)[1]
-    return [
-        placement.id,
-        label,
-        cost.params(model),
-        gflops,
-        ratio,
-        found.ms,
-        found.base_ms,
-        found.device,
-        found.threads,
-    ]
+    found = cost.latency(runner, prepared.fused, r.imgsz, PAIRS)
+    return {
+        "placement_id": placement.id,
+        "placement": label,
+        "params": cost.params(model),
+        "gflops": prepared.predict(placement)[1],
+        "latency_ratio": found.ratio if len(placement) else 1.0,
+        "latency_ms": found.ms,
+        "base_ms": found.base_ms,
+        "device": found.device,
+        "threads": found.threads,
+    }
+
+
+def look(prepared: setting.Setting, base: warm.WarmBase, folder: Path) -> None:
+    """What a search sees of each block at each site before any training, as cells.csv."""
+    file = folder / "cells.csv"
+    if not file.is_file():
+        cells, images = scout.scout(prepared, base)
+        rows = pd.DataFrame(scout.to_json(cells)).assign(images=images)
+        rows.to_csv(file, index=False, float_format="%.6g")
 
 
 def main() -> None:
@@ -131,6 +146,7 @@ def main() -> None:
         for n, rows in enumerate(jobs.run_all(prepared, base, planned, file, args.workers), 1):
             last = rows[-1]
             print(f"{n}/{left}", *(last[k] for k in ("placement", "seed", "map50_95", "seconds", "reason")), flush=True)
+    look(prepared, base, args.folder)
     often = Counter(job.placement.label for job in first_pass(space, r.epochs, args.placements, args.random))
     weigh(prepared, args.folder, {label for label, seeds in often.items() if seeds > 1})
 

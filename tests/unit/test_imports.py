@@ -13,8 +13,8 @@ from conftest import REPO, run_python
 ORDER = """
     errors options plugin __init__ doctor quiet locks children onefile front spread mixed protocol shapes graph
     fit placing demo recipe table trainings effects effects_words storage dataset labels cost deploy agreement
-    weights folders data task pixels matching validate reading score legs trainer train ehvi surrogate history
-    rungs proposals sampler setting warm probe slots jobs deploy_rows deploy_report catalogue pages model_card
+    weights folders data task pixels matching validate reading score legs trainer train surrogate ehvi history
+    rungs proposals sampler setting warm scout probe slots jobs deploy_rows deploy_report catalogue pages model_card
     export grafting bundle rescale report dashboard effects_report display objective correlate study turn worker
     workers run correlate_command train_command export_command notebook api show show_blocks cli __main__
     """.split()  # noqa: SIM905
