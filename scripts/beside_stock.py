@@ -1,6 +1,6 @@
 """One real search beside what a person would write, for the same time; then both fronts scored again by three seeds.
 
-    python scripts/beside_stock.py studies/beside-stock --minutes 35 [--trials 400]
+    python scripts/beside_stock.py studies/beside-stock --minutes 35 [--trials 400] [--carry]
 
 Both run on the demo, at the same time, each on one core of its own. Ours is `python -m nas search --space neck`. The
 other is a loop: Optuna's TPE for two objectives proposes blocks for the same sites, at most as many, and each placement
@@ -25,17 +25,18 @@ os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
 import optuna
 import pandas as pd
+import yaml
 
 SPACE, SEEDS, PAIRS = "neck", (0, 1, 2), 60
 SEARCH = ["-m", "nas", "search", "--space", SPACE, "--workers", "1"]
 
 
-def loop(folder: Path, minutes: float) -> None:
+def loop(folder: Path, minutes: float, carry: bool) -> None:
     """The stock loop; every placement's figures as a line of stock.csv."""
     import torch
     from ultralytics import YOLO
 
-    from nas import cost, deploy, graph, run, setting
+    from nas import cost, deploy, graph, run, setting, weights
     from nas.demo import DEMO_BASE, demo_dataset
     from nas.sampler import DistinctSampler
 
@@ -43,6 +44,7 @@ def loop(folder: Path, minutes: float) -> None:
     values = {"space": SPACE, "name": "plan", "output": str(folder / "runs")}
     prepared = setting.prepare(run.resolve(None, values, []))
     repair = DistinctSampler(optuna.samplers.RandomSampler(), prepared.space, prepared.allowed, 0)
+    base = weights.open_model(DEMO_BASE)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=0))
     rows, ends = [], time.monotonic() + 60 * minutes
     while time.monotonic() < ends:
@@ -50,11 +52,14 @@ def loop(folder: Path, minutes: float) -> None:
         asked = {s: trial.suggest_categorical(s, prepared.space.choices(s)) for s, _ in prepared.space.sites}
         repair._thin(asked, prepared.space.max_blocks)
         placement = prepared.space.placement(asked)
-        file = folder / "runs" / "yolov10n-stock.yaml"
+        file = prepared.folder.parent / "yolov10n-stock.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
         graft = graph.insert(prepared.yaml, placement)
-        file.write_text(__import__("yaml").safe_dump(graft.yaml, sort_keys=False))
+        file.write_text(yaml.safe_dump(graft.yaml, sort_keys=False))
         with contextlib.redirect_stdout(sys.stderr):
             model = YOLO(file).load(DEMO_BASE)
+            if carry:
+                weights.transfer(base, model.model, graft.moved)
             metrics = model.train(
                 data=str(demo_dataset()), imgsz=prepared.recipe.imgsz, epochs=1, batch=16, device="cpu", workers=0,
                 project=str(folder / "runs"), name="stock", exist_ok=True, seed=0,
@@ -70,11 +75,11 @@ def loop(folder: Path, minutes: float) -> None:
     )
 
 
-def race(folder: Path, minutes: float, trials: int) -> None:
+def race(folder: Path, minutes: float, trials: int, carry: bool) -> None:
     """Both at the same time, each on one core."""
     folder.mkdir(parents=True, exist_ok=True)
     ours = [sys.executable, *SEARCH, "--trials", str(trials), "--name", "ours", "--output", str(folder / "runs")]
-    theirs = [sys.executable, __file__, str(folder), "--minutes", str(minutes), "--loop"]
+    theirs = [sys.executable, __file__, str(folder), "--minutes", str(minutes), "--loop", *["--carry"] * carry]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     started = []
     for core, (name, command) in enumerate((("ours", ours), ("stock", theirs))):
@@ -167,12 +172,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=35.0)
     parser.add_argument("--trials", type=int, default=400, help="that our search may at most begin")
+    parser.add_argument("--carry", action="store_true", help="the loop gets the base's weights whole, as our graft does")
     parser.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.loop:
-        return loop(args.folder, args.minutes)
+        return loop(args.folder, args.minutes, args.carry)
     if not (args.folder / "stock.csv").is_file():
-        race(args.folder, args.minutes, args.trials)
+        race(args.folder, args.minutes, args.trials, args.carry)
     draw(again(args.folder), args.folder)
 
 
