@@ -71,6 +71,7 @@ class EHVISampler(BaseSampler):
 
     def __init__(self, known: Known, seed: int) -> None:
         self.known, self.rng = known, np.random.default_rng(seed)
+        self.ahead: tuple[object, Past | Placement | None] = (None, None)
         self.whole = [p for p in known.space.placements() if len(p)] if known.space.size <= ALL else None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -82,7 +83,9 @@ class EHVISampler(BaseSampler):
     ) -> dict[str, Any]:
         """The placement that is worth most of those that nobody has tried; nothing where there is none."""
         pasts = [p for p in history.read(study, self.known.space) if p.trial != trial.number]
-        best = self.look(pasts, room=True, go_on=False)
+        known, best = self.ahead  # who asked whether somebody goes on has found this already
+        if known != _state(pasts) or not isinstance(best, Placement):
+            best = self.look(pasts, room=True, go_on=False)
         return dict(self.known.space.params(best)) if isinstance(best, Placement) else {}
 
     def sample_independent(
@@ -95,6 +98,7 @@ class EHVISampler(BaseSampler):
     def go_on(self, pasts: Sequence[Past], room: bool) -> Past | None:
         """Who is to be trained on rather than something new (where there is ``room`` for it); None for the latter."""
         found = self.look(pasts, room, go_on=True)
+        self.ahead = (_state(pasts), found)
         return found if isinstance(found, Past) else None
 
     def look(self, pasts: Sequence[Past], room: bool, go_on: bool) -> Past | Placement | None:
@@ -187,3 +191,8 @@ class EHVISampler(BaseSampler):
     def reseed_rng(self) -> None:
         """For another process."""
         self.rng = np.random.default_rng()
+
+
+def _state(pasts: Sequence[Past]) -> tuple[tuple[str, str, int], ...]:
+    """All that a proposal depends on, but for its draws."""
+    return tuple((p.placement.id, p.state, len(p.values)) for p in pasts)

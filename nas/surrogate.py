@@ -196,7 +196,7 @@ def believe(
         [curve(rungs, reached, alike) for reached in REACHED for alike in ALIKE] if rungs > 1 else [np.ones((1, 1))]
     )
     matrices = {power: both.matrix(power, priors.pairs) for power, _ in tells}
-    settings = [_Setting(*one, priors) for one in product([p for p, _ in tells], priors.signal, curves)]
+    settings = [_Setting(power, signal, c, priors) for (power, _), signal, c in product(tells, priors.signal, curves)]
     likely = np.log([dict(tells)[one.power] for one in settings])
     few = data.thinned(ENOUGH)
     logs = likely + [_fit(one, few, *matrices[one.power]).log for one in settings]

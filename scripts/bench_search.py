@@ -44,6 +44,7 @@ from search_spaces import Placement, SearchSpace, sample
 
 TRAININGS = 100  # whole ones, that stock and random get
 TIMES = (10, 25, 50, 100)
+QUICK = 3  # seeds of --quick
 OURS, STOCK, RANDOM, SYNE = "ehvi, 2 rungs", "stock", "random", "syne tune mo-asha"
 NAMES = {"latency": "latency (x base)", "gflops": "GFLOPs"}
 
@@ -202,6 +203,35 @@ def search(world: Land, name: str, seed: int, trainings: int) -> Told:
     return replay.told
 
 
+def pace(world: Land, name: str, count: int, asked: int = 6) -> float:
+    """Median seconds of a proposal and its bookkeeping in a study that has ``count`` trials already."""
+    kind, rungs, _ = SEARCHES[name]
+    replay, rng = Replay(world, rungs, 0), np.random.default_rng(0)
+    study = optuna.create_study(directions=DIRECTIONS)
+    study.set_metric_names(["mAP50-95", NAMES[world.objective]])
+    study.sampler = of = sampler_of(world, kind, rungs, 0)
+    drawn = {p.id: p for p in [Placement(), *(drawn_from(world.space, rng) for _ in range(4 * count))]}
+    spent = []
+    for n, p in enumerate([*list(drawn.values())[:count], *[None] * asked]):
+        started = time.perf_counter()
+        on = of.go_on(study, rungs, True, lambda past: True) if p is None else None
+        if p is not None or on is not None:
+            study.enqueue_trial(world.space.params(on.placement if on else p))  # type: ignore[union-attr]
+        trial = study.ask()
+        p = sample(world.space, trial)
+        begun = len(on.values) if on else 0
+        ends = rungs if n % 3 == 0 else begun + 1
+        values = replay.train(p, begun, ends)
+        trial.set_user_attr("score", {"curve": [{"value": float(v)} for v in values], "seed": 0})
+        trial.set_user_attr("cost", {"gflops": world.gflops(p), "latency": {"ratio": replay.measured[p.id]}})
+        if ends < rungs:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, [float(values[-1]), replay.measured[p.id]])
+        spent.append(time.perf_counter() - started)
+    return float(np.median(spent[-asked:]))
+
+
 def moasha(replay: Replay, seed: int, most: float) -> Told:
     """Syne Tune's MO-ASHA on the same rungs, its proposals repaired as those of all others."""
     from syne_tune.backend.trial_status import Trial
@@ -288,7 +318,7 @@ def main() -> None:
     """Replay, tell, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="ours, stock and random on the table, 6 seeds")
+    parser.add_argument("--quick", action="store_true", help="ours, stock and random on the table, few seeds")
     parser.add_argument("--landscape", nargs="+", default=["table"], choices=LANDSCAPES)
     parser.add_argument("--blind", action="store_true", help="what is promised of a block is what is true of another")
     parser.add_argument("--objective", default="latency", choices=["latency", "gflops"])
@@ -296,21 +326,28 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=None, choices=list(SEARCHES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--pace", action="store_true", help="seconds of a proposal in studies of 100 and 1,000 trials")
     parser.add_argument("--out", type=Path, help="a folder for the CSV")
     args = parser.parse_args()
     names = args.only or ([OURS, STOCK, RANDOM] if args.quick else list(SEARCHES))
     if SYNE in names and find_spec("syne_tune") is None:
         names.remove(SYNE)
         print(f"{SYNE} is left out: pip install '.[bench]' brings it", flush=True)
-    seeds = min(args.seeds, 6) if args.quick else args.seeds
+    if args.pace:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        world = land(args.landscape[0] if args.landscape != ["table"] else "additive", args.objective, args.noise)
+        found = {f"seconds_per_proposal_at_{n}": round(pace(world, OURS, n), 3) for n in (100, 1000)}
+        print(json.dumps(found))
+        return
+    seeds = min(args.seeds, QUICK) if args.quick else args.seeds
     first: dict[str, object] | None = None
     for which in args.landscape:
         world = land(which, args.objective, args.noise, args.blind)
         jobs = [(which, args.objective, args.noise, args.blind, n, s, TRAININGS) for n in names for s in range(seeds)]
         with ProcessPoolExecutor(args.workers) as pool:
             tolds = list(pool.map(one, jobs))
-        found = {n: [t for t, j in zip(tolds, jobs, strict=True) if j[4] == n] for n in names}
-        frame = rows(world, found)
+        told = {n: [t for t, j in zip(tolds, jobs, strict=True) if j[4] == n] for n in names}
+        frame = rows(world, told)
         print(f"{which}, {args.objective}, noise x{args.noise:g}", flush=True)
         print(frame.to_string(index=False, float_format=lambda v: f"{v:.3f}"), flush=True)
         if args.out:

@@ -172,7 +172,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=35.0)
     parser.add_argument("--trials", type=int, default=400, help="that our search may at most begin")
-    parser.add_argument("--carry", action="store_true", help="the loop gets the base's weights whole, as our graft does")
+    parser.add_argument(
+        "--carry", action="store_true", help="the loop gets the base's weights whole, as our graft does"
+    )
     parser.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.loop:

@@ -34,8 +34,8 @@ def card(found: Table, folder: Path) -> str:
         f"Base, by seed: {', '.join(f'{v:.4f}' for v in base)}. Median seconds a training: {ends.seconds.median():.1f}.",
         f"Made with `python scripts/make_table.py studies/tables/{folder.name}` from the checkout's root (it is resumable, and a "
         f"larger number extends the table); trained on {said(ends, 'device')} with "
-        f"{said(ends, 'versions')}. Latency ratios: {said(found.placements, 'device')}, threads {said(found.placements, 'threads')}, nothing else running, fused model, "
-        "NMS-free head, in turn with the base.",
+        f"{said(ends, 'versions')}. Latency ratios: {said(found.placements, 'device')}, threads {said(found.placements, 'threads')}, fused model, "
+        f"NMS-free head, in turn with the base{weighing(found)}.",
         "## Signal",
         signal(found),
         "## Does the short budget rank as the long one?",
@@ -46,7 +46,18 @@ def card(found: Table, folder: Path) -> str:
         "`trials.csv`: placement_id, seed, placement, images (budget), map50_95, nms_free_map50_95, val_loss (sum of the "
         "validation losses, which Ultralytics takes of the one-to-one head), gamma (mean absolute gamma a block, at the end), batches_sha (the same for all of a seed), "
         "seconds (of the whole training), recipe (digest), device, versions, reason (of a failure). `placements.csv`: placement_id, placement, params, "
-        "gflops, latency_ratio, latency_ms, base_ms, drawn (1: further seeds, decided before any score was seen). `nas.table.read` reads both.",
+        "gflops, latency_ratio, latency_ms, base_ms, drawn (1: further seeds, decided before any score was seen). `nas.table.read` reads both."
+        + (
+            " `latency_1` and `latency_2` are single measurements, `latency_ratio` their mean."
+            if "latency_1" in found.placements
+            else ""
+        )
+        + (
+            " `cells.csv`: what a search sees of each block at each site before any training (`nas/scout.py`): worth, latency that it adds "
+            "over the base's, and the training images that all of it took."
+            if (folder / "cells.csv").is_file()
+            else ""
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -57,6 +68,14 @@ def schedule(folder: Path) -> str:
     if made.is_file() and recipe.read(made, {"train": {}}).train["lrf"] == 1.0:
         return "the learning rate is held, so a point of a curve is what a training of that length ends with."
     return "the learning rate falls over the whole training, so a point before its end is what a search in rungs sees."
+
+
+def weighing(found: Table) -> str:
+    """How far a single measurement of a latency ratio is off, where there are two of each."""
+    if "latency_1" not in found.placements:
+        return ""
+    apart = found.placements.latency_2 - found.placements.latency_1
+    return f"; a single measurement is off by {apart.std() / 2**0.5:.3f} (standard deviation, from two of each)"
 
 
 def said(rows: pd.DataFrame, column: str) -> str:

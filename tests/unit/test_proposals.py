@@ -122,6 +122,21 @@ def test_latency_is_learnt_from_what_was_measured() -> None:
     assert np.abs(found - true).mean() < 0.05 < np.abs([flops(p) - slow(p) for p in every[40:]]).mean()
 
 
+def test_what_was_found_when_asking_who_goes_on_is_not_thought_over_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = space()
+    outer = sampler.make("ehvi", of, lambda p: True, 0, known=known(of, rungs=2))
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=outer)
+    study.set_metric_names(["mAP50-95", "GFLOPs"])
+    looks: list[str] = []
+    look = EHVISampler.look
+    monkeypatch.setattr(EHVISampler, "look", lambda *a, **k: looks.append("") or look(*a, **k))
+    assert outer.go_on(study, 2, True, lambda past: True) is None
+    sample(of, study.ask())
+    assert len(looks) == 1
+    sample(of, study.ask())
+    assert len(looks) == 2, "there is one more that runs"
+
+
 def test_where_everything_is_tried_it_proposes_nothing() -> None:
     of = space(("a",), 1)
     done = [past(p, 0.6 + gain(p), trial=i) for i, p in enumerate(of.placements())]
