@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from ultralytics.utils.torch_utils import init_seeds
 
 from modules.attend import Attend
@@ -35,6 +36,8 @@ from nas.warm import WarmBase, overrides_of
 from search_spaces import Block
 
 BATCHES = 10  # that the gradients are the mean of
+PICTURES, LEAST = 16, 2  # in a batch: so many of SMALL pixels a side, of larger ones fewer, but no less than that
+SMALL = 128
 RUNS, WARMUP = 20, 3  # of the block alone
 
 
@@ -120,10 +123,17 @@ def at_sites(setting: Setting, warm: WarmBase, rows: Mapping[str, int]) -> tuple
 
 
 def batches(trainer: Any) -> Iterator[dict[str, Any]]:
-    """The first training batches, as the network sees them."""
-    loader = trainer.get_dataloader(trainer.data["train"], trainer.args.batch, rank=-1, mode="train")
+    """A few random training pictures at a time, as the network sees them."""
+    stride = getattr(trainer.model, "stride", None)
+    trainer.stride = max(32 if stride is None else int(stride.max()), 32)  # so that trainings share what is read here
+    dataset = trainer.build_dataset(trainer.data["train"], "train", trainer.args.batch)
+    size = min(max(round(PICTURES * (SMALL / trainer.args.imgsz) ** 2), LEAST), PICTURES, max(len(dataset) // 2, 1))
+    order = torch.Generator().manual_seed(trainer.args.seed)
+    loader = DataLoader(
+        dataset, size, shuffle=True, drop_last=True, generator=order, collate_fn=getattr(dataset, "collate_fn", None)
+    )
     init_seeds(trainer.args.seed)
-    for batch in islice(loader, min(BATCHES, len(loader))):
+    for batch in islice(loader, BATCHES):
         yield trainer.preprocess_batch(batch)
 
 
