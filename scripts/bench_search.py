@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import optuna
 import pandas as pd
+import search_picture
 from landscapes import DIRECTIONS, Land, drawn_from, land
 from landscapes import NAMES as LANDSCAPES
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -314,6 +315,18 @@ def rows(world: Land, found: dict[str, list[Told]]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def curves(world: Land, found: dict[str, list[Told]]) -> pd.DataFrame:
+    """Mean and standard error of the noise-free hypervolume over stock's at the end, by whole trainings' images."""
+    whole = float(world.images[-1])
+    unit = np.mean([after(t, TRAININGS * whole) for t in found.get(STOCK, next(iter(found.values())))])
+    lines = []
+    for name, tolds in found.items():
+        for k in range(1, TRAININGS + 1):
+            mean, se = mean_se([after(t, k * whole) / unit for t in tolds])
+            lines.append({"search": name, "trainings": k, "mean": mean, "se": se})
+    return pd.DataFrame(lines)
+
+
 def main() -> None:
     """Replay, tell, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -327,7 +340,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--pace", action="store_true", help="seconds of a proposal in studies of 100 and 1,000 trials")
-    parser.add_argument("--out", type=Path, help="a folder for the CSV")
+    parser.add_argument("--out", type=Path, help="a folder for CSV and picture")
     args = parser.parse_args()
     names = args.only or ([OURS, STOCK, RANDOM] if args.quick else list(SEARCHES))
     if SYNE in names and find_spec("syne_tune") is None:
@@ -352,7 +365,10 @@ def main() -> None:
         print(frame.to_string(index=False, float_format=lambda v: f"{v:.3f}"), flush=True)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-            frame.to_csv(args.out / f"{which}-{args.objective}-x{args.noise:g}.csv", index=False, float_format="%.4g")
+            stem = f"{which}-{args.objective}-x{args.noise:g}" + "-blind" * args.blind
+            frame.to_csv(args.out / f"{stem}.csv", index=False, float_format="%.4g")
+            title = {"table": "400 real placements of the demo"}.get(which, f"made landscape: {which}")
+            search_picture.draw(curves(world, told), args.out / f"{stem}.png", f"{title}, {seeds} seeds")
         ours = frame[frame.search == OURS]
         if first is None and len(ours):
             keys = [c for c in frame if c.startswith("images_ratio")]
