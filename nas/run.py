@@ -159,7 +159,7 @@ def greet(r: recipes.Recipe, say: Any) -> None:
     if r.data == "demo":
         say(
             f"Demo: {r.trials} placements of attention blocks in YOLOv10n, trained briefly on pictures of handwritten\n"
-            "digits made for this. Each starts as an exact copy of a trained detector. About 10 seconds of one\n"
+            "digits made for this. Each starts as an exact copy of a trained detector. About 15 seconds of one\n"
             "core a placement. Ctrl-C stops it; the same command goes on.\n"
             "Your own data:  python -m nas search --data my-data.yaml --weights yolov10n.pt imgsz=320"
         )

@@ -23,11 +23,13 @@ from pathlib import Path
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 
+import numpy as np
 import optuna
 import pandas as pd
 import yaml
 
 SPACE, SEEDS, PAIRS = "neck", (0, 1, 2), 60
+APART = 0.08  # of the picture, between two names
 SEARCH = ["-m", "nas", "search", "--space", SPACE, "--workers", "1"]
 
 
@@ -140,11 +142,13 @@ def again(folder: Path) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame, folder: Path) -> None:
-    """Both fronts as scored again."""
+    """Both fronts as scored again; named is what stands on the front of all of them, where there is room."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
+    from nas import front
 
     figure, axis = plt.subplots(figsize=(7.5, 4.6))
     looks = {"stock": ("#b35900", "s", "stock loop"), "ours": ("#1f5fa8", "o", "search")}
@@ -153,9 +157,13 @@ def draw(frame: pd.DataFrame, folder: Path) -> None:
         axis.errorbar(
             rows.latency, rows.map50_95, rows.standard_error, fmt=marker, color=colour, capsize=3, label=words
         )
-        for _, row in rows.iterrows():
-            text = row.placement.replace("neck.", "").replace(" + ", "\n")
-            axis.annotate(text, (row.latency, row.map50_95), xytext=(5, 4), textcoords="offset points", fontsize=6)
+    points = frame[["map50_95", "latency"]].to_numpy()
+    scaled, named = points / np.ptp(points, axis=0), list[int]()
+    for i in front.pareto(points, ("maximize", "minimize")):
+        if all(np.abs(scaled[i] - scaled[k]).max() > APART for k in named):  # else names would hide each other
+            named.append(i)
+            text = frame.placement[i].replace("neck.", "").replace(" + ", "\n")
+            axis.annotate(text, points[i][::-1], xytext=(7, -3), textcoords="offset points", fontsize=7, va="top")
     base = frame[frame.placement == "base"].iloc[0]
     axis.axhline(base.map50_95, color="#666666", linewidth=0.8, linestyle="--", label="untouched base")
     axis.set_xlabel("latency over the base's")
