@@ -347,6 +347,7 @@ def main() -> None:
         names.remove(SYNE)
         print(f"{SYNE} is left out: pip install '.[bench]' brings it", flush=True)
     if args.pace:
+        warnings.filterwarnings("ignore")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         world = land(args.landscape[0] if args.landscape != ["table"] else "additive", args.objective, args.noise)
         found = {f"seconds_per_proposal_at_{n}": round(pace(world, OURS, n), 3) for n in (100, 1000)}
