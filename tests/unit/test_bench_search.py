@@ -67,3 +67,4 @@ def test_images_until_a_level_is_reached() -> None:
     assert bench_search.until(told, 0.5, 9e9) == 1600 and bench_search.until(told, 1.0, 9e9) == 9e9
     assert bench_search.until(told, 0.5, 9e9, "reported") == 9e9
     assert bench_search.after(told, 1700) == 0.5 and bench_search.after(told, 100) == 0.0
+    assert np.isnan(bench_search.after(told, 9000)), "it was stopped before"
