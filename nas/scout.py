@@ -193,7 +193,8 @@ def extra_latency(block: Block, channels: int, size: int, setting: Setting) -> f
 def told(cells: Sequence[Cell], images: int, started: float) -> str:
     """One line for people."""
     blocks, sites = ({getattr(c, name) for c in cells} for name in ("block", "site"))
+    seconds = time.monotonic() - started
     return (
         f"looked at {len(blocks)} blocks at {len(sites)} sites ({len(cells)} pairs): the latency of each alone, and "
-        f"by the base's gradient what it could do there; {images} images, no training, {time.monotonic() - started:.0f} s"
+        f"by the base's gradient what it could do there; {images} images, no training, {seconds:.0f} s"
     )
