@@ -38,7 +38,7 @@ class Known:
     Args:
         space: What may stand where.
         allowed: Whether a placement is within the limits.
-        kin: Families and costs of blocks.
+        kin: Families of blocks, and how large their effects may be.
         gflops: Of a placement.
         latency: What a placement's latency over the base's is expected to be before anything is measured.
         objectives: Those of the recipe; the first is the score.

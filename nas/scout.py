@@ -48,13 +48,13 @@ class Cell:
     Args:
         block: Its label.
         worth: See the module, in the loss' units; None where it cannot be told (wire "plain", or it fails there).
-        latency: What it adds to the latency over the base's.
+        latency: What it adds to the latency over the base's; None where it fails: its trial will say why.
     """
 
     site: str
     block: str
     worth: float | None
-    latency: float
+    latency: float | None
 
 
 def scout(setting: Setting, warm: WarmBase) -> tuple[list[Cell], int]:
@@ -63,16 +63,22 @@ def scout(setting: Setting, warm: WarmBase) -> tuple[list[Cell], int]:
     Raises:
         TrainingFailed: The base's own loss cannot be computed.
     """
-    sites = setting.sites
-    with quietly(setting.log):
-        gradients, images = at_sites(setting, warm, {name: site.row for name, site in sites.items()})
+    sites, images = setting.sites, 0
+    gradients: dict[str, list[tuple]] = {name: [] for name in sites}
+    if setting.recipe.wire == "residual":
+        with quietly(setting.log):
+            gradients, images = at_sites(setting, warm, {name: site.row for name, site in sites.items()})
     cells = []
     for name, blocks in setting.space.sites:
         maps = [(x.to(setting.device), g.to(setting.device)) for x, g in gradients[name]]
         for block in blocks:
-            size = sites[name].size(setting.recipe.imgsz)
-            worth = promise(block, sites[name].channels, maps, setting) if setting.recipe.wire == "residual" else None
-            cells.append(Cell(name, block.label, worth, extra_latency(block, sites[name].channels, size, setting)))
+            try:
+                worth = promise(block, sites[name].channels, maps, setting) if maps else None
+                size = sites[name].size(setting.recipe.imgsz)
+                cell = Cell(name, block.label, worth, extra_latency(block, sites[name].channels, size, setting))
+            except Exception:  # whatever a block of the user's own may raise
+                cell = Cell(name, block.label, None, None)
+            cells.append(cell)
     return cells, images
 
 
@@ -137,24 +143,19 @@ def batches(trainer: Any) -> Iterator[dict[str, Any]]:
         yield trainer.preprocess_batch(batch)
 
 
-def promise(block: Block, channels: int, maps: Sequence[tuple[Tensor, Tensor]], setting: Setting) -> float | None:
-    """A block's worth, see the module; None where it fails on these maps."""
+def promise(block: Block, channels: int, maps: Sequence[tuple[Tensor, Tensor]], setting: Setting) -> float:
+    """A block's worth, see the module."""
     init_seeds(setting.recipe.seed)
-    try:
-        module = Attend(channels, block.name, dict(block.options)).to(setting.device).train()
-        assert module.gamma is not None
-        nn.init.ones_(module.gamma)  # with gamma at one its gradient is that at zero, and theta's is not nothing
-        theta = [p for p in module.parameters() if p is not module.gamma and p.requires_grad]
-        along = [[], []]  # type: list[list[Tensor]]
-        for x, gradient in maps:
-            what = (module(x) * gradient).sum()
-            parts = torch.autograd.grad(what, [module.gamma, *theta], allow_unused=True)
-            along[0].append(parts[0])
-            along[1].append(torch.cat([p.flatten() for p in parts[1:] if p is not None] or [parts[0]]))
-    except (RuntimeError, ValueError):
-        return None
-    lengths = [length_of_mean(one) for one in along]
-    return float((lengths[0] * lengths[1]) ** 0.5)
+    module = Attend(channels, block.name, dict(block.options)).to(setting.device).train()
+    assert module.gamma is not None
+    nn.init.ones_(module.gamma)  # with gamma at one its gradient is that at zero, and theta's is not nothing
+    theta = [p for p in module.parameters() if p is not module.gamma and p.requires_grad]
+    gammas, thetas = list[Tensor](), list[Tensor]()
+    for x, gradient in maps:
+        parts = torch.autograd.grad((module(x) * gradient).sum(), [module.gamma, *theta], allow_unused=True)
+        gammas.append(parts[0])
+        thetas.append(torch.cat([p.flatten() for p in parts[1:] if p is not None] or [parts[0]]))
+    return (length_of_mean(gammas) * length_of_mean(thetas)) ** 0.5
 
 
 def length_of_mean(draws: Sequence[Tensor]) -> float:

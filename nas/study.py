@@ -113,7 +113,8 @@ def known(study: optuna.Study, setting: Setting) -> proposals.Known:
         return float(np.median(worths)) if worth is None else worth
 
     def latency(p: Placement) -> float:
-        return 1 + sum(cells[s, b.label].latency for s, b in p) if cells else gflops(p) / base
+        waits = [cells[s, b.label].latency for s, b in p if cells]
+        return gflops(p) / base if not cells or None in waits else 1 + sum(filter(None, waits))
 
     kin = proposals.kin_of(setting.space, lambda label: registry.spec(Block.from_label(label).name).family, size)
     return proposals.Known(setting.space, setting.allowed, kin, gflops, latency, r.objectives, r.rungs)

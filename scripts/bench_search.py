@@ -193,15 +193,21 @@ def search(world: Land, name: str, seed: int, trainings: int) -> Told:
         begun = len(on.values) if on else 0
         ends = count if not len(p) else begun + 1
         values = replay.train(p, begun, ends)
-        trial.set_user_attr("score", {"curve": [{"value": float(v)} for v in values], "seed": 0})
-        latency = {"ratio": replay.measured[p.id]} if world.objective == "latency" else None
-        trial.set_user_attr("cost", {"gflops": world.gflops(p), "latency": latency})
-        if ends < count:
-            study.tell(trial, state=TrialState.PRUNED)
-        else:
-            study.tell(trial, [float(values[-1]), replay.measured[p.id]])
+        tell(study, trial, p, replay, values)
         replay.told.seconds.append(time.perf_counter() - started)
     return replay.told
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, p: Placement, replay: Replay, values: np.ndarray) -> None:
+    """Record a trial as the program does: paused below the top, else with its objective values."""
+    measured = replay.measured[p.id]
+    latency = {"ratio": measured} if replay.world.objective == "latency" else None
+    trial.set_user_attr("score", {"curve": [{"value": float(v)} for v in values], "seed": 0})
+    trial.set_user_attr("cost", {"gflops": replay.world.gflops(p), "latency": latency})
+    if len(values) < len(replay.budgets):
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, [float(values[-1]), measured])
 
 
 def pace(world: Land, name: str, count: int, asked: int = 6) -> float:
@@ -223,12 +229,7 @@ def pace(world: Land, name: str, count: int, asked: int = 6) -> float:
         begun = len(on.values) if on else 0
         ends = rungs if n % 3 == 0 else begun + 1
         values = replay.train(p, begun, ends)
-        trial.set_user_attr("score", {"curve": [{"value": float(v)} for v in values], "seed": 0})
-        trial.set_user_attr("cost", {"gflops": world.gflops(p), "latency": {"ratio": replay.measured[p.id]}})
-        if ends < rungs:
-            study.tell(trial, state=TrialState.PRUNED)
-        else:
-            study.tell(trial, [float(values[-1]), replay.measured[p.id]])
+        tell(study, trial, p, replay, values)
         spent.append(time.perf_counter() - started)
     return float(np.median(spent[-asked:]))
 

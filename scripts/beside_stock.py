@@ -71,7 +71,7 @@ def loop(folder: Path, minutes: float, carry: bool) -> None:
         study.tell(trial, [float(metrics.box.map), ratio])
         rows.append({"placement": placement.label, "map50_95": float(metrics.box.map), "latency": ratio})
         pd.DataFrame(rows).to_csv(folder / "stock.csv", index=False, float_format="%.5g")
-    best = {study.best_trials[i].number for i in range(len(study.best_trials))}
+    best = {t.number for t in study.best_trials}
     pd.DataFrame(rows).assign(front=[int(i in best) for i in range(len(rows))]).to_csv(
         folder / "stock.csv", index=False, float_format="%.5g"
     )

@@ -92,17 +92,15 @@ def test_a_block_that_fails_or_a_wire_without_gamma_has_no_worth(
     of, base = prepared
 
     def broken(self: Any, x: Any) -> Any:
-        raise RuntimeError("no")
+        raise AttributeError("no")
 
-    block = next(iter(of.space.sites[0][1]))
-    maps, _ = scout.at_sites(of, base, {of.space.sites[0][0]: of.sites[of.space.sites[0][0]].row})
-    monkeypatch.setattr(Attend, "forward", broken)
-    channels = of.sites[of.space.sites[0][0]].channels
-    assert scout.promise(block, channels, maps[of.space.sites[0][0]], of) is None
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Attend, "forward", broken)
+        cells, _ = scout.scout(of, base)
+    assert {(c.worth, c.latency) for c in cells} == {(None, None)}, "its trial says why; the others are looked at"
     plain = replace(of, recipe=of.recipe.model_copy(update={"wire": "plain"}))
-    cells, _ = scout.scout(plain, base)
-    assert {c.worth for c in cells} == {None}
+    cells, images = scout.scout(plain, base)
+    assert {c.worth for c in cells} == {None} and all(c.latency for c in cells) and images == 0
 
 
 def test_a_study_looks_once_and_its_sampler_knows(prepared: tuple[Any, Any]) -> None:
