@@ -26,7 +26,7 @@ def check(path: str | Path, task: str = "detect") -> Dataset:
     """
     if task == "classify":
         return check_folders(path)
-    info = _resolve(path, task)
+    info = resolve(path, task)
     names = {int(k): str(v) for k, v in info["names"].items()}
     layout = Layout(task, _keypoints(info, path) if task == "pose" or info.get("kpt_shape") else None)
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
@@ -71,7 +71,7 @@ def _keypoints(info: dict[str, Any], path: str | Path) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
-def _resolve(path: str | Path, task: str) -> dict[str, Any]:
+def resolve(path: str | Path, task: str) -> dict[str, Any]:
     """Ultralytics' own reading of the YAML, with its errors made into one line."""
     file = Path(path)
     if file.is_dir():

@@ -28,6 +28,7 @@ class Dataset:
         digest: Twelve hexadecimal digits of class names, image names and sizes, and label contents.
         keypoints: Number of keypoints and values of each, for a pose model.
         warnings: What Ultralytics will drop, in words.
+        split: What its val split is, in words: that of the user's dataset unless nas/splits.py made it.
     """
 
     path: Path
@@ -39,3 +40,4 @@ class Dataset:
     digest: str
     keypoints: tuple[int, int] | None = None
     warnings: tuple[str, ...] = field(default=())
+    split: str = "val"

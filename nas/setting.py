@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import ultralytics
 from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils.torch_utils import select_device
 
-from nas import THREADS, cost, data, deploy, graph, recipe, task, weights
+from nas import THREADS, cost, data, deploy, graph, recipe, splits, task, weights
 from nas.fit import attempt, fit, load_modules
 from nas.quiet import quiet
 from nas.reading import Reading
@@ -31,7 +31,8 @@ class Setting:
     Args:
         recipe: As resolved.
         task: The base's.
-        dataset: Checked.
+        dataset: Checked; its val split is what the search is scored on.
+        reported: The same with the images in place that finalists are scored on, and the search never sees.
         space: After blocks were left out that cannot stand at a site; ``notes`` says which and why.
         yaml: The base model's YAML as a dict, with the dataset's number of classes and of keypoints.
         sites: The sites of the space, by name.
@@ -46,6 +47,7 @@ class Setting:
     recipe: recipe.Recipe
     task: task.Task
     dataset: data.Dataset
+    reported: data.Dataset
     space: SearchSpace
     yaml: dict[str, Any]
     sites: dict[str, Site]
@@ -62,6 +64,11 @@ class Setting:
     def digest(self) -> str:
         """Twelve hexadecimal digits of :attr:`identity`."""
         return recipe.digest(self.identity)
+
+    def reporting(self) -> Setting:
+        """This setting with what is reported in place of what is searched on; trained on the same images."""
+        identity = {**self.identity, "data": self.reported.digest}
+        return replace(self, dataset=self.reported, identity=identity)
 
     @property
     def log(self) -> Path:
@@ -115,17 +122,18 @@ def prepare(r: recipe.Recipe, base_cost: cost.Cost | None = None) -> Setting:
     if of and of.name == "classify" and r.train.get("single_cls"):
         faults.append("single_cls=True: with one class there is nothing to classify")
     dataset = attempt(lambda: data.check(_data_path(r), of.name if of else _likely(r)), faults)
+    parts = attempt(lambda: splits.divide(dataset, of.name), faults) if dataset and of else None
     names = dataset.names if dataset else {i: str(i) for i in range(80)}
     yaml = {**yaml, **_decided(names, dataset)} if yaml else None
     found = attempt(lambda: graph.sites(yaml), faults) if yaml else None
     space = attempt(lambda: load(r.space), faults)
-    notes: list[str] = list(dataset.warnings) if dataset else []
+    notes: list[str] = [*(dataset.warnings if dataset else ()), *(parts.notes if parts else ())]
     if found and space:
         space = fit(space, found, r.imgsz, r.wire, faults, notes)
     base = attempt(lambda: _base(yaml, names, dataset, start), faults) if yaml and found and of else None
     if faults:
         raise recipe.RecipeError("\n".join(faults))
-    assert of and dataset and space and yaml and found and base and device is not None
+    assert of and parts and dataset and space and yaml and found and base and device is not None
     fused = deploy.runner(base, r.latency_backend, r.imgsz, device)
     if base_cost is None:
         measured = cost.latency(fused, fused, r.imgsz, r.latency_runs)
@@ -135,7 +143,8 @@ def prepare(r: recipe.Recipe, base_cost: cost.Cost | None = None) -> Setting:
     setting = Setting(
         recipe=r.model_copy(update={"name": name}),
         task=of,
-        dataset=dataset,
+        dataset=parts.search,
+        reported=parts.report,
         space=space,
         yaml=yaml,
         sites={s.name: s for s in found if s.name in dict(space.sites)},
@@ -144,7 +153,7 @@ def prepare(r: recipe.Recipe, base_cost: cost.Cost | None = None) -> Setting:
         base_cost=base_cost,
         device=device,
         folder=Path(r.output) / name,
-        identity=_identity(r, dataset, space, device),
+        identity=_identity(r, parts.search, space, device),
         notes=tuple(notes),
     )
     assert base_cost.latency is not None

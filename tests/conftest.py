@@ -128,7 +128,7 @@ def write_recipe(path: Path, **values: Any) -> Path:
     train = {"imgsz": 64, "batch": 4, "workers": 0, "device": "cpu"} | values.pop("train", {})
     recipe = {
         "weights": "none", "warm_epochs": 0, "epochs": 1, "latency_runs": 3, "sampler": "random", "startup": 3,
-        "rungs": 1,
+        "rungs": 1, "finalists": 0,
         "train": train, **{k: str(v) if isinstance(v, Path) else v for k, v in values.items()},
     }  # fmt: skip
     path.write_text(yaml.safe_dump(recipe))
@@ -154,7 +154,7 @@ def make_dataset(root: Path, train: int = 8, val: int = 4, size: int = 64) -> Pa
     import cv2
 
     draw = np.random.default_rng(7)
-    for split, count in (("train", train), ("val", val)):
+    for split, count in (("train", train), ("val", val), ("test", val)):
         (root / "images" / split).mkdir(parents=True)
         (root / "labels" / split).mkdir(parents=True)
         for i in range(count):
@@ -169,7 +169,7 @@ def make_dataset(root: Path, train: int = 8, val: int = 4, size: int = 64) -> Pa
             assert cv2.imwrite(str(root / "images" / split / f"{i}.png"), image)
             (root / "labels" / split / f"{i}.txt").write_text("\n".join(lines) + "\n")
     file = root / "data.yaml"
-    file.write_text("train: images/train\nval: images/val\nnames:\n  0: red\n  1: green\n")
+    file.write_text("train: images/train\nval: images/val\ntest: images/test\nnames:\n  0: red\n  1: green\n")
     return file
 
 

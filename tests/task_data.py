@@ -61,7 +61,7 @@ def make_data(root: Path, task: str, train: int = 8, val: int = 4, size: int = 6
     import cv2
 
     draw = np.random.default_rng(7)
-    for split, count in (("train", train), ("val", val)):
+    for split, count in (("train", train), ("val", val), ("test", val)):
         (root / "images" / split).mkdir(parents=True)
         (root / "labels" / split).mkdir(parents=True)
         for i in range(count):
@@ -76,7 +76,7 @@ def make_data(root: Path, task: str, train: int = 8, val: int = 4, size: int = 6
             (root / "labels" / split / f"{i}.txt").write_text("\n".join(lines) + "\n")
     extra = f"kpt_shape: {list(KEYPOINTS)}\nflip_idx: [1, 0, 3, 2]\n" if task == "pose" else ""
     file = root / "data.yaml"
-    file.write_text(f"train: images/train\nval: images/val\n{extra}names:\n  0: red\n  1: green\n")
+    file.write_text(f"train: images/train\nval: images/val\ntest: images/test\n{extra}names:\n  0: red\n  1: green\n")
     return file
 
 
@@ -93,7 +93,7 @@ def _folders(root: Path, train: int, val: int, size: int) -> Path:
     import cv2
 
     draw = np.random.default_rng(7)
-    for split, count in (("train", train), ("val", val)):
+    for split, count in (("train", train), ("val", val), ("test", val)):
         for name, colour in COLOURS.items():
             (root / split / name).mkdir(parents=True)
             for i in range(count // 2):

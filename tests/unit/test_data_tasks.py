@@ -170,6 +170,7 @@ def flat(root: Path) -> None:
 )
 def test_faults_of_class_folders(tmp_path: Path, fault: Callable[[Path], None], told: list[str]) -> None:
     root = make_data(tmp_path / "x", "classify", 4, 2)
+    shutil.rmtree(root / "test")
     fault(root)
     with pytest.raises(data.DataError) as e:
         data.check(root, "classify")
@@ -185,6 +186,7 @@ def test_a_folder_that_is_not_there_is_not_looked_for_in_the_network(tmp_path: P
 
 def test_class_folders_that_val_alone_has_and_a_test_split_in_vals_place_are_told(tmp_path: Path) -> None:
     root = make_data(tmp_path / "x", "classify", 4, 2)
+    shutil.rmtree(root / "test")
     shutil.copytree(root / "val" / "red", root / "val" / "blue")
     assert data.check(root, "classify").warnings == ("no training image of 1 classes that val has: blue",)
     (root / "val").rename(root / "test")
