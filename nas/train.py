@@ -15,7 +15,7 @@ import torch
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
-from nas import legs, task
+from nas import legs, resample, task
 from nas.legs import Leg
 from nas.locks import Steps
 from nas.protocol import Protocol
@@ -44,6 +44,7 @@ def short_train(
     check: Callable[[BaseModel], object] | None = None,
     steps: Steps | None = None,
     leg: Leg = Leg(),  # noqa: B008  frozen
+    resamples: int = 0,
     log: Path | None = None,
 ) -> tuple[BaseModel, Score]:
     """Train ``model`` as ``overrides`` say and score the result on the val split.
@@ -56,6 +57,7 @@ def short_train(
         check: Called with the model right before the first step.
         steps: Those of all trainings on the device, which wait while a latency is measured.
         leg: The part of the training to do; the whole by default.
+        resamples: Other draws of the images for which the figure is taken as well, see :attr:`Score.resampled`.
         log: File that takes what Ultralytics prints.
 
     Returns:
@@ -69,6 +71,7 @@ def short_train(
     with quietly(log):
         try:
             trainer = TRAINERS[task.of(model.yaml).name](model, overrides, protocol, at, check, steps, leg)
+            trainer.resamples = resamples
             trainer.train()
             if leg.keep and leg.until < 1:
                 legs.save(leg.keep, trainer)
@@ -127,6 +130,7 @@ def _score(trainer: Any, total: float) -> Score:
         seconds={**trainer.clock, "rest": total - sum(trainer.clock.values()), "total": total},
         gamma=gammas(trainer.ema.ema),
         curve=tuple(trainer.curve),
+        resampled=tuple(resample.figures(validator, trainer.resamples).tolist()) if trainer.resamples else (),
     )
 
 

@@ -50,6 +50,8 @@ class Short(Reading):
         leg: The part of the training to do.
     """
 
+    resamples = 0  # other draws of the images for which the figure is taken as well
+
     def __init__(
         self,
         model: BaseModel,
@@ -196,8 +198,10 @@ class Short(Reading):
 
     def get_validator(self) -> Any:
         """Our validator of the task, quiet."""
-        validator = VALIDATORS[self.args.task]
-        return validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
+        of = VALIDATORS[self.args.task]
+        validator = of(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
+        validator.resamples = self.resamples
+        return validator
 
     def validate(self) -> tuple[dict[str, Any], float]:
         """Ultralytics' validation, timed, its figures kept as a point of the curve."""

@@ -12,9 +12,10 @@ from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils.torch_utils import autocast, unwrap_model
 
-from nas import matching
+from nas import matching, resample
 from nas.task import TASKS, has_two_heads
 
+PARTS = {"segment": "tp_m", "pose": "tp_p"}  # what the task's figure is made of; else boxes
 KEPT = 1 << 30  # bytes of images up to which the batches of a validation stay in memory
 
 
@@ -29,10 +30,13 @@ class BothHeads(BaseValidator):
     metrics: Any
     end2end: bool
     nms_free: Any = None
+    resamples = 0
+    resampled: Any = None
 
     def init_metrics(self, model: nn.Module) -> None:
         """Add a second set of metrics for the one-to-one head."""
         super().init_metrics(model)
+        self.marks = resample.Marks()
         two = has_two_heads(unwrap_model(model)) and not self.end2end
         self.one2one_head = unwrap_model(model).model[-1] if two else None
         self.nms_free = type(self.metrics)(names=model.names) if two else None
@@ -51,16 +55,30 @@ class BothHeads(BaseValidator):
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
         """Update both sets of metrics."""
-        seen = self.seen
+        seen, kept = self.seen, len(self.metrics.stats["conf"])
         super().update_metrics(preds, batch)
+        if self.resamples:
+            self.mark(preds, batch, self.seen - seen, kept)
         if self.one2one_head is not None:
             first = self.metrics
             self.seen, self.metrics = seen, self.nms_free
             super().update_metrics(self.one2one_preds, batch)
             self.metrics = first
 
+    def mark(self, preds: Any, batch: dict[str, Any], count: int, kept: int) -> None:
+        """Note the images of the detections and labels that came after the first ``kept`` entries of the metrics."""
+        if isinstance(preds, list):  # Ultralytics' own way: an entry an image
+            found, true = ([len(x) for x in self.metrics.stats[name][kept:]] for name in ("conf", "target_cls"))
+            self.marks.add(np.repeat(np.arange(count), found), np.repeat(np.arange(count), true), count)
+        else:
+            self.marks.add(preds.image, batch["batch_idx"].flatten().long().cpu().numpy(), count)
+
     def get_stats(self) -> dict[str, Any]:
         """Ultralytics' figures; those of the NMS-free head are in :attr:`nms_free`."""
+        if self.resamples:
+            drawn = resample.weights(self.marks.images, self.resamples)
+            part = PARTS.get(self.args.task, "tp")
+            self.resampled = resample.mean_ap(self.metrics.stats, self.marks, part, drawn)
         if self.one2one_head is not None:
             self.nms_free.process(save_dir=self.save_dir, plot=False)
         return super().get_stats()
