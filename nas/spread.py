@@ -12,7 +12,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and where it lies with 95%, by resampling placements; NaN where the data do not carry it."""
+    """A figure and where it lies with 95%; NaN where the data do not carry it."""
 
     value: float
     low: float
