@@ -29,6 +29,7 @@ T = TypeVar("T", bound=type)
 ENTRY_POINT_GROUP = "nas.modules"
 
 FAMILIES = ("channel", "mixed", "kernel", "linear", "window", "quadratic")  # a folder each, one file a block
+CONTROL = "control"  # the family of what attention is compared with (control.py): to be had by name, and in no list
 
 # Ultralytics' `parse_model` replaces a string argument that equals one of its locals by that local's value;
 # no block may bear such a name. Those of 8.0 to 8.4, with the comprehensions' (Python 3.12 inlines them).
@@ -98,12 +99,13 @@ def attention(name: str, *, paper: str, family: str, cost: Cost = "linear", toke
 def names() -> tuple[str, ...]:
     """All registered names, sorted."""
     _load_builtin()
-    return tuple(sorted(_SPECS))
+    return tuple(sorted(name for name, found in _SPECS.items() if found.family != CONTROL))
 
 
 def spec(name: str) -> Spec:
     """The block of that name."""
-    if name not in names():
+    _load_builtin()
+    if name not in _SPECS:
         raise ValueError(f"unknown block {name!r}{_nearest(name, names())}; allowed: {', '.join(names())}")
     return _SPECS[name]
 
@@ -168,6 +170,7 @@ def _load_builtin() -> None:
             package = importlib.import_module(f"modules.{family}")
             for found in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"modules.{family}.{found.name}")
+        importlib.import_module("modules.control")
 
 
 def _import_file(file: Path) -> None:

@@ -20,7 +20,9 @@ from nas import (
     effects_words,
     export,
     export_command,
+    finalists_command,
     notebook,
+    outcome,
     recipe,
     report,
     run,
@@ -92,6 +94,11 @@ class Study:
         order = [t.number for t in export.front_trials(self.study)]
         rows = self.trials
         return rows.set_index("trial", drop=False).loc[order, columns].reset_index(drop=True)
+
+    @property
+    def verdict(self) -> outcome.Outcome | None:
+        """What the finalists came to, ``.sentences`` in words; None before they were trained."""
+        return outcome.of_study(self.study)
 
     def effects(self, images: int | None = None) -> pd.DataFrame:
         """What each block does at each site, with 95% intervals; see ``nas.effects.frame``.
@@ -167,7 +174,8 @@ def load(study: str | Path, *, storage: str | None = None, output: str | Path = 
 def search(recipe: str | Path | None = None, **values: Any) -> Study:
     """Search for the placements on the Pareto front of accuracy and cost; the same call again continues it.
 
-    Without ``data`` it runs the demo. Returns when ``trials`` placements are trained.
+    Without ``data`` it runs the demo. Returns when ``trials`` placements are trained and the finalists are judged
+    (``finalists=0`` for none).
 
     Args:
         recipe: A study as a YAML file; values win over it.
@@ -187,6 +195,8 @@ def search(recipe: str | Path | None = None, **values: Any) -> Study:
             workers.run(study, prepared, base, shown)
     finally:
         studies.write(study, prepared, pictures=True)
+    if prepared.recipe.finalists and len(export.finished(study)) > 1:
+        finalists_command.compute(study, prepared, base, print)
     return Study(study, prepared.folder)
 
 

@@ -19,6 +19,7 @@ from nas.options import (
     BlockLrFactor,
     Data,
     Epochs,
+    FinalistsOption,
     Freeze,
     LatencyBackend,
     MaxGflops,
@@ -82,19 +83,49 @@ def search(
     latency_backend: LatencyBackend = None,
     slots: Slots = None,
     modules: Modules = None,
+    finalists: FinalistsOption = None,
+    no_finalists: Annotated[
+        bool, typer.Option("--no-finalists", help="End with the front of single trainings.")
+    ] = False,
     storage: Storage = None,
     output: StudiesFolder = None,
 ) -> None:
     """Search for the placements on the Pareto front of accuracy and cost: detect, segment, pose, obb, classify.
 
-    Without --data it runs the built-in demo. The same command again continues an interrupted search.
+    Without --data it runs the built-in demo. The same command again continues an interrupted search. It ends with
+    finalists, which are trained again under several seeds, and a verdict.
 
     Example: `python -m nas search --data my.yaml --weights yolov10n.pt --trials 100 imgsz=320`
     """
     from nas import run
 
-    flags = {k: v for k, v in locals().items() if k not in ("run", "args", "recipe")}
-    run.search(recipe, flags, args or [])
+    flags = {k: v for k, v in locals().items() if k not in ("run", "args", "recipe", "no_finalists")}
+    run.search(recipe, flags | ({"finalists": 0} if no_finalists else {}), args or [])
+
+
+@app.command()
+def finalists(
+    study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
+    count: Annotated[int | None, typer.Option("--count", min=1, help="Most of the front; default as searched.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=3, help="Seeds of each; more can be added later.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training; default twice those of a trial.")] = None,
+    until_told: Annotated[
+        bool, typer.Option("--until-told", help="Add seeds as the verdict advises, up to 12, until a gain is told.")
+    ] = False,
+    slots: Slots = None,
+    storage: Storage = None,
+    output: Output = "runs",
+) -> None:
+    """Train the front again beside the base and controls, on images the search never saw, and say what holds.
+
+    The front's candidates, the untouched base, random placements and plain convolutions of the same cost, all under
+    the same seeds. Resumable: the same command goes on, and `--seeds` adds to what is there.
+
+    Example: `python -m nas finalists demo --seeds 8`
+    """
+    from nas import finalists_command
+
+    finalists_command.command(study, count, seeds, epochs, until_told, slots, storage, output)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -181,6 +212,39 @@ def dashboard(
     from nas import run
 
     run.dashboard(study, storage, output, host, port)
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
+    to: Annotated[Path | None, typer.Option("--to", "-o", metavar="DIR", help="Default: the study's folder.")] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the ablation table for a paper instead.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it in markdown instead.")] = False,
+    storage: Storage = None,
+    output: Output = "runs",
+) -> None:
+    """Write the study's report: one HTML page that opens from disk, and its pictures.
+
+    Example: `python -m nas report demo`
+    """
+    from nas import report_command
+
+    report_command.command(study, to, latex, markdown, storage, output)
+
+
+@app.command()
+def status(
+    study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
+    storage: Storage = None,
+    output: Output = "runs",
+) -> None:
+    """How far a study is, how long it still takes, what is best, and whether waiting pays; from any shell.
+
+    Example: `python -m nas status demo`
+    """
+    from nas import status
+
+    status.command(study, storage, output)
 
 
 @app.command()

@@ -18,12 +18,12 @@ import yaml as pyyaml
 from optuna.trial import FrozenTrial, TrialState
 from ultralytics.nn.tasks import BaseModel
 
-from nas import front, graph, history, task
+from nas import front, graph, history, outcome, task
 from nas.errors import InputError
 from nas.recipe import near
 from search_spaces import Placement
 
-PICKS = ("knee", "best", "fastest")
+PICKS = ("knee", "best", "fastest", "verdict")
 KEPT_ARGS = ("data", "imgsz", "batch", "epochs", "seed", "optimizer", "lr0")
 HEADER = """\
 # {label}
@@ -81,10 +81,12 @@ def front_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def pick(study: optuna.Study, which: str) -> FrozenTrial:
-    """The trial that ``which`` names: ``knee``, ``best`` (score), ``fastest`` (first cost), or a number.
+    """The trial that ``which`` names: ``knee``, ``best`` (score), ``fastest`` (first cost), ``verdict``, or a number.
+
+    ``verdict`` is the finalist that gains most for certain.
 
     Raises:
-        ExportError: No trained trial yet, or no such trial.
+        ExportError: No trained trial yet, no such trial, or no finalist that gains.
     """
     done = finished(study)
     if not done:
@@ -98,8 +100,20 @@ def pick(study: optuna.Study, which: str) -> FrozenTrial:
         raise ExportError(f"--pick {which!r}: expected {', '.join(PICKS)} or a trial's number{near(which, PICKS)}")
     if which == "knee":
         return done[front.knee([t.values for t in done], directions(study))]
+    if which == "verdict":
+        return _winner(study)
     on_front = front_trials(study)
     return on_front[0] if which == "best" else min(on_front, key=lambda t: t.values[1])
+
+
+def _winner(study: optuna.Study) -> FrozenTrial:
+    found = outcome.of_study(study)
+    if found is None:
+        raise ExportError(f"--pick verdict: there is none yet; python -m nas finalists {study.study_name}")
+    won = outcome.winner(found)
+    if won is None or won.trial is None:
+        raise ExportError(f"--pick verdict: {found.sentences[0]} Name a trial, or knee, best, fastest.")
+    return study.get_trials(deepcopy=False)[won.trial]
 
 
 def checkpoint(folder: Path, number: int) -> Path:
@@ -244,6 +258,7 @@ def model_text(graft: graph.Graft) -> str:
 def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     """All that is known of a point, as JSON."""
     attrs, of = trial.user_attrs, task.of(study.user_attrs["base_yaml"])
+    told = outcome.of_trial(study, trial.number)
     names = study.metric_names or [str(i) for i in range(len(study.directions))]
     return {
         "study": study.study_name,
@@ -264,7 +279,8 @@ def card(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         "recipe": attrs["recipe"],
         "identity": study.user_attrs["identity"],
         "versions": attrs["versions"],
-        "note": "One short training with one seed: a candidate, no finding.",
+        "verdict": told,
+        "note": told["sentence"] if told else "One short training with one seed: a candidate, no finding.",
     }
 
 

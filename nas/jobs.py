@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import ultralytics
 
-from nas import cost, graph, locks, recipe, train, weights
+from nas import cost, export, graph, locks, recipe, train, weights
 from nas.children import Child, Parent, stop
 from nas.errors import InputError
 from nas.protocol import Protocol
@@ -57,6 +57,8 @@ class Job:
         epochs: Its length.
         at: Shares of it in (0, 1) after which it is scored as well.
         protocol: Instead of the recipe's.
+        resamples: Other draws of the images for which the score is taken as well.
+        keep: Where the trained weights go, as a checkpoint; None for nowhere.
     """
 
     placement: Placement
@@ -64,6 +66,8 @@ class Job:
     epochs: int
     at: tuple[float, ...] = ()
     protocol: Protocol | None = None
+    resamples: int = 0
+    keep: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -86,13 +90,15 @@ def digest(setting: Setting, job: Job) -> str:
     """Twelve hexadecimal digits of all that decides a job's numbers beside placement, seed and machine."""
     kept = {k: v for k, v in setting.identity.items() if k not in OF_THE_SEARCH + OF_THE_JOB + OF_THE_MACHINE}
     protocol = asdict(job.protocol or setting.recipe.protocol)
+    kept |= {"resamples": job.resamples} if job.resamples else {}
     return recipe.digest(kept | {"protocol": protocol, "epochs": job.epochs, "at": list(job.at)})
 
 
-def columns(setting: Setting) -> tuple[str, ...]:
+def columns(setting: Setting, resamples: int = 0) -> tuple[str, ...]:
     """Of a file: the score is called as the task's trials.csv calls it."""
     score = setting.task.columns[0]
-    return (*KEY, "placement", "images", score, f"nms_free_{score}", *FACTS)
+    more = (f"{score}_of_other_images",) if resamples else ()
+    return (*KEY, "placement", "images", score, f"nms_free_{score}", *FACTS, *more)
 
 
 def run(setting: Setting, warm: WarmBase, job: Job) -> Score:
@@ -106,13 +112,18 @@ def run(setting: Setting, warm: WarmBase, job: Job) -> Score:
     graft = graph.insert(setting.yaml, job.placement, r.wire)
     model = weights.build(graft.yaml, setting.dataset.names, setting.dataset.channels, job.seed)
     weights.transfer(warm.model, model, graft.moved, job.seed)
-    _, score = train.short_train(
+    overrides = overrides_of(setting, job.epochs) | {"seed": job.seed}
+    trained, score = train.short_train(
         model,
-        overrides_of(setting, job.epochs) | {"seed": job.seed},
+        overrides,
         protocol=job.protocol or r.protocol,
         at=job.at,
+        resamples=job.resamples,
         log=setting.log,
     )
+    if job.keep:
+        Path(job.keep).parent.mkdir(parents=True, exist_ok=True)
+        export.save(Path(job.keep), trained, overrides)
     return score
 
 
@@ -132,6 +143,7 @@ def rows(setting: Setting, job: Job, score: Score) -> list[dict[str, Any]]:
             f"nms_free_{name}": "" if point["nms_free"] is None else f"{point['nms_free']:.6f}",
             "val_loss": f"{point['loss']:.5f}",
         }
+        | ({f"{name}_of_other_images": " ".join(f"{v:.6f}" for v in score.resampled)} if job.resamples else {})
         for point in score.curve
     ]
 
@@ -142,7 +154,7 @@ def failed(setting: Setting, job: Job, reason: str) -> list[dict[str, Any]]:
 
 
 def _shared(setting: Setting, job: Job) -> dict[str, Any]:
-    return dict.fromkeys(columns(setting), "") | {
+    return dict.fromkeys(columns(setting, job.resamples), "") | {
         "placement_id": job.placement.id,
         "seed": job.seed,
         "placement": job.placement.label,
@@ -167,7 +179,7 @@ def missing(setting: Setting, planned: Sequence[Job], file: Path) -> list[Job]:
         have.setdefault((row["placement_id"], row["seed"]), []).append(row.get("recipe", ""))
     digests: dict[Job, str] = {}
     for job in planned:
-        like = Job(Placement(), 0, job.epochs, job.at, job.protocol)
+        like = Job(Placement(), 0, job.epochs, job.at, job.protocol, job.resamples)
         wanted = digests.setdefault(like, digest(setting, like))
         if set(have.get(job.key, [wanted])) != {wanted}:
             raise JobsError(
@@ -184,7 +196,7 @@ def run_all(
 
     Args:
         setting, warm: What all trainings share.
-        planned: In the order in which they are begun.
+        planned: In the order in which they are begun; all of one number of ``resamples``.
         file: CSV with :func:`columns`; what it has whole is not run again. One process at a time works on it.
         workers: Processes.
         threads: CPU threads of each.
@@ -198,7 +210,11 @@ def run_all(
         if not waiting:
             return
         train.scan(warm.model, overrides_of(setting, 1), setting.log)  # processes that write label caches at once trip
-        told = {"recipe": setting.recipe.model_dump(mode="json"), "base_cost": setting.base_cost.to_json()}
+        told = {
+            "recipe": setting.recipe.model_dump(mode="json"),
+            "base_cost": setting.base_cost.to_json(),
+            "reporting": setting.dataset == setting.reported,
+        }
         crew: dict[Child, Job | None] = {}
         try:
             while waiting or any(crew.values()):
@@ -207,7 +223,7 @@ def run_all(
                 for child in list(crew):
                     found = _heard(setting, crew, child, waiting)
                     if found:
-                        append(file, found, columns(setting))
+                        append(file, found, columns(setting, planned[0].resamples))
                         yield found
                 time.sleep(PAUSE)
         finally:
@@ -294,6 +310,7 @@ def main() -> None:
     setting = prepare(Recipe.model_validate(told["recipe"]), cost.Cost.from_json(told["base_cost"]))
     setting.folder.mkdir(parents=True, exist_ok=True)
     warm = warm_base(setting)
+    setting = setting.reporting() if told["reporting"] else setting
     parent.tell(ready=True)
     while True:
         parent.tell(rows=one(setting, warm, Job.from_json(parent.hear())))

@@ -148,12 +148,14 @@ def _measured(card: Card, has_weights: bool) -> str:
     table = "\n".join(f"| {head} | {a:.4f} | {b:.4f} |" for head, a, b in rows)
     lines = [
         f"| head | {score['metric']} | {score['second_metric']} |\n|---|---|---|\n{table}",
-        f"Measured by Ultralytics' validator on the {score['split']} split of `{data_name(card)}` at "
+        f"Measured by Ultralytics' validator on {score['split']} of `{data_name(card)}` at "
         f"{card['imgsz']} px, after {_epochs(score)} from the base of the search, seed {score['seed']}"
         + (": these weights." if has_weights else ". The weights that reached it were not kept."),
     ]
-    gain = card.get("over_base")
-    if card["placement"] and gain is not None:
+    gain, told = card.get("over_base"), card.get("verdict")
+    if told:
+        lines.append(_verdict(told))
+    elif card["placement"] and gain is not None:
         lines.append(
             f"That is {gain:+.4f} {score['metric']} over the untouched base ({score['value'] - gain:.4f}), trained on "
             "the same batches in the same order with the same seed. **One short training with one seed proves no "
@@ -162,13 +164,24 @@ def _measured(card: Card, has_weights: bool) -> str:
     return "\n\n".join(lines)
 
 
+def _verdict(told: Mapping[str, Any]) -> str:
+    """What the finalists came to: many seeds, on images that the search did not see."""
+    low, high = (100 * told["gain"][k] for k in ("low", "high"))
+    seeds = _count(len(told["seeds"]), "seed")
+    return (
+        f"As a finalist, trained under {seeds} for {_epochs(told)} beside the untouched base and scored on "
+        f"{told['split']} ({told['images']} images, which the search never saw): **{told['sentence']}** The gain is "
+        f"between {low:+.1f} and {high:+.1f} points with 95%, for all finalists at once."
+    )
+
+
 def _applied(card: Card) -> str:
     there = card["searched_on"]
     score, gain = there["score"], there["over_base"]
     over = "" if gain is None else f", {gain:+.4f} over its untouched base"
     return (
         f"**Not measured: no {score['metric']} of this model is known.** The placement was found on another model, "
-        f"`{there['base']}`, where one short training ({_epochs(score)}, seed {score['seed']}, {score['split']} split "
+        f"`{there['base']}`, where one short training ({_epochs(score)}, seed {score['seed']}, {score['split']} "
         f"of `{data_name(card)}` at {card['imgsz']} px, {_head(score['head'])}) reached {score['metric']} "
         f"{score['value']:.4f}{over}. That figure is of that model; whether the placement pays here is open."
     )

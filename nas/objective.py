@@ -70,6 +70,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         graft = graph.insert(setting.yaml, placement, setting.recipe.wire)
         model, carried = build(setting, warm, graft)
         found = cost.Cost.from_json(before.user_attrs["cost"]) if before else weigh(setting, model, placement)
+        note(trial, cost=found.to_json())
         gate(trial, setting, found.params, found.gflops, alone_ms(setting, found.latency))
         built = time.perf_counter() - started
         for rung in range(reached, top):
@@ -93,7 +94,8 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
         if setting.device.type == "cuda":
             torch.cuda.empty_cache()
     score = replace(score, seconds={**score.seconds, "build": built, "total": time.perf_counter() - started})
-    note(trial, cost=found.to_json(), score=score.to_json(), transfer=str(carried), rung=top, rungs=len(ends))
+    score = replace(score, split=setting.dataset.split)
+    note(trial, score=score.to_json(), transfer=str(carried), rung=top, rungs=len(ends))
     show(trial, setting, graft)
     if top < len(ends):
         raise optuna.TrialPruned(f"paused at rung {top} of {len(ends)}")

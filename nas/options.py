@@ -56,6 +56,10 @@ Epochs = Annotated[int | None, typer.Option(help="Epochs of every trial; default
 WarmEpochs = Annotated[
     int | None, typer.Option(help="Epochs that fine-tune the base on your data before any trial; default 8.")
 ]
+FinalistsOption = Annotated[
+    int | None,
+    typer.Option("--finalists", help="Most of the front that are trained again at the end; default 3, 0 for none."),
+]
 BlockLrFactor = Annotated[
     float | None, typer.Option(help="Learning rate of the new blocks over the base's; default 100.")
 ]

@@ -61,7 +61,10 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")  # Ultralytics'
 MOST_SLOTS, MOST_RUNGS = 256, 5
 STARTUP = 20
-NOT_IDENTITY = ("name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend", "slots")
+FINALISTS = ("finalists", "finalist_seeds", "finalist_epochs")  # decide no trial of the search
+NOT_IDENTITY = (
+    "name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend", "slots", *FINALISTS,
+)  # fmt: skip
 
 
 class RecipeError(InputError):
@@ -107,6 +110,9 @@ class Recipe(BaseModel):
     slots: int | Literal["auto"] = Field(
         "auto", description="Placements that train at the same time on the device, each in a process; auto measures."
     )
+    finalists: int = Field(3, ge=0, le=20, description="Most of the front that are trained again; 0 for none.")
+    finalist_seeds: int = Field(5, ge=3, le=30, description="Seeds of each finalist, of the base and of the controls.")
+    finalist_epochs: int | None = Field(None, ge=1, description="Their epochs; by default twice those of a trial.")
     storage: str | None = Field(None, description="Optuna storage URL; by default SQLite in the study's folder.")
     output: str = Field("runs", description="Folder that studies are written to.")
 
@@ -161,6 +167,11 @@ class Recipe(BaseModel):
         """Sparse placements tried first: at most a third of all, none where the model knows from the first one on."""
         asked = self.startup if self.startup is not None else 0 if self.sampler == "ehvi" else STARTUP
         return min(asked, self.trials // 3)
+
+    @property
+    def long_epochs(self) -> int:
+        """Epochs of a finalist."""
+        return self.finalist_epochs or 2 * self.epochs
 
     @property
     def imgsz(self) -> int:

@@ -33,8 +33,8 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     """
     r = resolve(recipe_path, flags, args)
     os.environ.setdefault("YOLO_VERBOSE", "true")
+    from nas import export, workers
     from nas import study as studies
-    from nas import workers
     from nas.display import Display
     from nas.train import TrainingFailed
 
@@ -57,7 +57,13 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
             display.say(f"stopped: {e}")
             status = 1
     studies.write(study, setting, pictures=True)
-    conclude(study, setting, console, status, time.monotonic() - started)
+    show_front(study, setting, console, status, time.monotonic() - started)
+    if status == 0 and setting.recipe.finalists and len(export.finished(study)) > 1:
+        from nas import finalists_command
+
+        status = finalists_command.at_the_end(study, setting, base, console)
+    if export.front_trials(study):
+        what_next(study, setting, console)
     sys.exit(status)
 
 
@@ -79,6 +85,7 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
     setting.folder.mkdir(parents=True, exist_ok=True)
     study = studies.open_study(setting, storage or open_storage(studies.storage_url(setting)))
     studies.write_recipe(setting)
+    study.set_user_attr("asked", setting.recipe.trials)  # what `status` counts towards; it may be more than at first
     say_all(setting, say)
     for line in (*outlook(setting), f"study: {setting.folder}" + continued(len(studies.export.trained(study)))):
         say(line)
@@ -212,7 +219,8 @@ def introduce(setting: Any) -> list[str]:
     start = r.weights or (setting.start.pt_path if setting.start is not None else "none, from scratch")
     lines += [
         f"weights: {start}",
-        f"data: {d.images['train']} training and {d.images['val']} validation images, {len(d.names)} classes",
+        f"data: {d.images['train']} images to train on, {d.images['val']} to search on ({d.split}), "
+        f"{setting.reported.images['val']} to report on ({setting.reported.split}); {len(d.names)} classes",
         f"base: {c.params:,} parameters, {c.gflops:.2f} GFLOPs at {r.imgsz} px, {c.latency.ms:.1f} ms "
         f"on {c.latency.device} ({c.latency.backend}, {c.latency.dtype}, {c.latency.threads} threads, "
         f"{c.latency.head} head)",
@@ -224,8 +232,8 @@ def introduce(setting: Any) -> list[str]:
     return lines
 
 
-def conclude(study: Any, setting: Any, console: Console, status: int, seconds: float) -> None:
-    """The front, and what to do with it."""
+def show_front(study: Any, setting: Any, console: Console, status: int, seconds: float) -> None:
+    """The front of the search's single trainings."""
     from nas import export
 
     done, points = export.trained(study), export.front_trials(study)
@@ -255,7 +263,6 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
     if better := [x for x in export.unfinished(study) if (export.gain(study, x) or 0) > 0][:SHOWN]:
         names = ", ".join(f"{x.user_attrs['label']} ({export.gain(study, x):+.4f})" for x in better)
         console.print(f"Above the base where they stopped, and not trained to the end: {names}", markup=False)
-    folder = setting.folder
     if base is not None and base.user_attrs["score"]["value"] < of.poor(len(setting.dataset.names)):
         console.print(
             f"warning: the base itself reaches only {of.metric} {base.user_attrs['score']['value']:.4f}; "
@@ -264,12 +271,25 @@ def conclude(study: Any, setting: Any, console: Console, status: int, seconds: f
             markup=False,
         )
     console.print(
-        f"'vs base': {of.metric} over the untouched base under the same batches. One seed, one short training:\n"
-        "differences of a few 0.001 are noise; these are candidates, no findings.\n"
-        f"Each point's YAML, weights and figures: {folder}/front/    picture: {folder}/pareto.html\n"
-        f"Look at it:  python -m nas dashboard {folder}\n"
-        f"Take one:    python -m nas export {folder} --pick knee -o mine\n"
-        f"Train it:    yolo {of.name} train model=mine/<name>.pt data=... epochs=100",
+        f"'vs base': {of.metric} on {setting.dataset.split} over the untouched base under the same batches. One seed, "
+        "one short\ntraining: differences of a few 0.001 are noise; these are candidates, no findings.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def what_next(study: Any, setting: Any, console: Console) -> None:
+    """Where the results are, and what to do with them."""
+    from nas import outcome
+
+    folder = setting.folder
+    verdict = "" if outcome.of_study(study) else f"The verdict:  python -m nas finalists {folder}\n"
+    console.print(
+        f"\n{verdict}"
+        f"Report:       python -m nas report {folder}\n"
+        f"Look at it:   python -m nas dashboard {folder}    (pictures, YAMLs and weights to download)\n"
+        f"Take one:     python -m nas export {folder} --pick knee -o mine\n"
+        f"Train it:     yolo {setting.task.name} train model=mine/<name>.pt data=... epochs=100",
         highlight=False,
         markup=False,
     )
