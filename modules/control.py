@@ -1,4 +1,4 @@
-"""What an attention block has to be better than: plain convolutions of the same cost. No attention, and in no list of it."""
+"""What an attention block has to be better than: plain convolutions of the same cost. In no list of blocks."""
 
 from __future__ import annotations
 

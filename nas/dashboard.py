@@ -1,87 +1,141 @@
-"""Goes in: a study. Comes out: the Optuna dashboard on it, with metric names, notes and artifacts."""
+"""Goes in: a study. Comes out: the Optuna dashboard on it, with metric names, notes and files, kept up to date."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
-import tempfile
-from html import escape
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 import optuna_dashboard
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FrozenTrial
 
-from nas import export, report, task
-from nas.recipe import RecipeError, near
-from nas.storage import open_storage
+from nas import board_files, export, outcome, progress, report, wording
+from nas.board_files import artifact_store as artifact_store
+from nas.board_files import upload as upload
+from nas.outcome import Outcome
+from nas.progress import Progress, Reference
+from nas.report import code, plain
+from nas.spread import Interval
+from nas.status import find as find
 
-
-def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[optuna.Study, Path]:
-    """A study by its name or its folder, or by its name in any storage.
-
-    Raises:
-        RecipeError: There is none; says which there are.
-    """
-    folder = Path(which) if (Path(which) / "study.db").is_file() else Path(output) / which
-    if storage is None:
-        database = folder / "study.db"
-        if not database.is_file():
-            there = sorted(p.parent.name for p in Path(output).glob("*/study.db"))
-            raise RecipeError(
-                f"study {which!r} not found in {output}/; there are: {', '.join(there) or 'none'}{near(which, there)}"
-            )
-        storage = f"sqlite:///{database.resolve()}"
-    opened = open_storage(storage)
-    names = [s.study_name for s in optuna.get_all_study_summaries(opened, include_best_trial=False)]
-    name = folder.name if folder.name in names else which
-    if name not in names:
-        raise RecipeError(f"storage has no study {name!r}; it has: {', '.join(names) or 'none'}{near(name, names)}")
-    study = optuna.load_study(study_name=name, storage=opened)
-    if "ready" not in study.user_attrs:
-        raise RecipeError(f"study {name!r} was not made by `nas search`")
-    return study, folder
+LOOK = 10.0  # seconds between two looks at whether a study has changed
+YOURS = "## Your notes"  # what a person writes below it stays
+BELOW = "What stands above is written anew while the search runs; write below."
+CARD = 450  # height of a picture's card in pixels: the dashboard cuts off what is below
+WRITING = threading.Lock()  # a note and the picture are stored in parts: nobody is answered from half of them
 
 
 def dress(study: optuna.Study, folder: Path) -> FileSystemArtifactStore:
-    """Write the study's note, the Pareto picture and the front's files; again adds what is new.
+    """Write the study's note, the Pareto picture and the front's files; again brings them up to date.
 
-    Each trial's own note and YAML were written while it ran: Optuna closes a finished trial. The dashboard's own
+    Each trial's own note and files were written while it ran: Optuna closes a finished trial. The dashboard's own
     Pareto chart stays; ours carries names, the base and the placements.
     """
-    store = artifact_store(folder)
     on_front = export.front_trials(study)
-    optuna_dashboard.save_note(study, study_note(study, on_front))
-    if on_front:
-        optuna_dashboard.save_plotly_graph_object(study, report.pareto_figure(study), graph_object_id="pareto")
-    have = {a.filename for a in get_all_artifact_meta(study)}
-    with tempfile.TemporaryDirectory() as scratch:
-        for trial in on_front:
-            yaml = export.write_point(study, folder, trial, Path(scratch))
-            for file in (yaml, yaml.with_suffix(".json"), yaml.with_suffix(".pt")):
-                if file.is_file() and file.name not in have:
-                    upload(study, file, store)
+    store = board_files.refresh(study, folder, on_front)
+    note = study_note(study, on_front)
+    figure = report.pareto_figure(study).update_layout(height=CARD) if on_front else None
+    with WRITING:
+        old = optuna_dashboard.get_note(study)
+        if (whole := with_yours(note, old, study.study_name)) != old:
+            optuna_dashboard.save_note(study, whole)
+        if figure is not None:
+            optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id="pareto")
     return store
 
 
-def artifact_store(folder: Path) -> FileSystemArtifactStore:
-    """The study's artifacts, in its folder."""
-    place = folder / "artifacts"
-    place.mkdir(parents=True, exist_ok=True)
-    return FileSystemArtifactStore(place)
-
-
-def upload(target: optuna.Study | optuna.Trial, file: Path, store: FileSystemArtifactStore) -> None:
-    """Attach a file to a study or a running trial."""
-    kind = {".json": "application/json", ".yaml": "text/yaml"}.get(file.suffix)
-    upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=target, mimetype=kind)
+def with_yours(note: str, old: str, name: str) -> str:
+    """Our note with what a person wrote below it, or instead of it."""
+    if YOURS in old:
+        mine = old.split(YOURS, 1)[1].replace(BELOW, "", 1).strip()
+    else:
+        mine = "" if old.startswith(f"# {name}") else old.strip()
+    return "\n\n".join(filter(None, (note, YOURS, BELOW, mine)))
 
 
 def serve(study: optuna.Study, folder: Path, host: str, port: int) -> None:
-    """Serve the dashboard until it is interrupted."""
+    """Serve the dashboard until it is interrupted, and dress the study again whenever it has changed."""
+    before = state(study)
     store = dress(study, folder)
-    optuna_dashboard.run_server(study._storage, host=host, port=port, artifact_store=store)
+    app = in_turn(optuna_dashboard.wsgi(study._storage, artifact_store=store), study)
+    ended = threading.Event()
+    follower = threading.Thread(target=follow, args=(study, folder, before, ended), daemon=True)
+    with make_server(host, port, app, server_class=server_of(host), handler_class=Silent) as server:
+        follower.start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            ended.set()
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """One thread a request: a large download, or a browser's idle connection, keeps nobody waiting."""
+
+    daemon_threads = True
+
+
+def server_of(host: str) -> type[Server]:
+    """A server for an address of IPv4 or IPv6."""
+    six = ":" in host
+    return type("Server6", (Server,), {"address_family": socket.AF_INET6}) if six else Server
+
+
+class Silent(WSGIRequestHandler):
+    """No line a request."""
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def in_turn(app: Callable[..., Iterable[bytes]], study: optuna.Study) -> Callable[..., Iterable[bytes]]:
+    """A WSGI application that answers between two writings; an artifact is downloaded under its own name."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        parts = environ.get("PATH_INFO", "").strip("/").split("/")
+        name = board_files.name_of(study, parts[-1]) if parts[0] == "artifacts" else None
+
+        def begin(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            safe = re.sub(r"[^\w.-]", "_", name or "", flags=re.ASCII)
+            return start_response(status, [*headers, ("Content-Disposition", f"attachment; filename={safe}")], *rest)
+
+        with WRITING:
+            return app(environ, begin if name else start_response)
+
+    return answer
+
+
+def follow(study: optuna.Study, folder: Path, before: Any, ended: threading.Event) -> None:
+    """Look every :data:`LOOK` seconds whether a study has changed, and then dress it again."""
+    told = None
+    while not ended.wait(LOOK):
+        try:
+            now = state(study)
+            if now != before:
+                dress(study, folder)
+                before = now
+        except Exception as e:  # a database that is busy or away for a while: the next look may find it
+            if str(e) != told:
+                told = str(e)
+                reason = " ".join(str(e).split())[:300]
+                print(f"could not bring the dashboard up to date: {type(e).__name__}: {reason}", file=sys.stderr)
+
+
+def state(study: optuna.Study) -> tuple[Any, ...]:
+    """What the pages depend on."""
+    trials = tuple((t.number, int(t.state)) for t in study.get_trials(deepcopy=False) if t.state.is_finished())
+    found = study.user_attrs
+    return trials, found.get("asked"), str(found.get(outcome.ATTRIBUTE))
 
 
 def is_loopback(host: str) -> bool:
@@ -94,33 +148,79 @@ def is_loopback(host: str) -> bool:
 
 def is_free(host: str, port: int) -> bool:
     """Whether nobody listens there."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.settimeout(1)
         return probe.connect_ex((host, port)) != 0
 
 
 def study_note(study: optuna.Study, on_front: list[FrozenTrial]) -> str:
-    """Markdown: what this study is, how to continue it, and its front."""
-    recipe, metric = study.user_attrs["recipe"], task.of(study.user_attrs["base_yaml"]).metric
+    """Markdown: what this study is, what it came to, its front, and how to continue it."""
+    attrs, found = study.user_attrs, outcome.of_study(study)
+    recipe, metric = attrs["recipe"], (study.metric_names or ["score"])[0]
+    reference = Reference.of(recipe["objectives"], attrs["base"]["cost"]["gflops"])
+    p = progress.read(study.get_trials(deepcopy=False), reference, attrs.get("asked", recipe["trials"]))
     two_heads = any(t.user_attrs["score"]["nms_free"] is not None for t in on_front)
-    of_head = " is that of the one2many head" if two_heads else ""
+    of_head = " of the one2many head" if two_heads else ""
+    splits = sorted({t.user_attrs["score"]["split"] for t in on_front}) or ["val"]
+    whole = f", {p.whole} of them to the end" if p.whole < p.trained else ""
+    made = f"python -m nas search --recipe {Path(attrs['folder']) / 'recipe.yaml'} --trials {p.asked}"
     lines = [
-        f"# {escape(study.study_name)}",
-        f"{len(export.trained(study))} placements trained on `{recipe['data']}`, {recipe['epochs']} epochs each from "
-        f"the same warm base, seed {recipe['seed']}. {metric[0].upper()}{metric[1:]}{of_head} on the val split; "
-        f"latency was measured in {recipe['latency_backend']}.",
+        f"# {plain(study.study_name)}",
         "",
-        "One short training with one seed says who is worth a longer one. It proves no difference.",
+        f"{p.trained} of {wording.count(p.asked, 'placement')} trained{whole}, on {code(recipe['data'])}, "
+        f"{wording.count(recipe['epochs'], 'epoch')} each from the same warm base, seed {recipe['seed']}. "
+        f"Score: {metric}{of_head} on {plain(', '.join(splits))}; latency was measured in {recipe['latency_backend']}.",
         "",
-        f"| trial | {metric} |{' NMS-free |' * two_heads} latency | GFLOPs | placement |",
-        f"|---:|---:|{'---:|' * two_heads}---:|---:|---|",
+        f"Best: {plain(progress.best(p, metric))}. Worth waiting: {plain(progress.waiting(p, p.trained >= p.asked))}.",
+        "",
+        *(finals(found) if found else [f"**{progress.CAVEAT}** It says who is worth a longer training."]),
+        "",
+        *front_table(study, on_front, p, metric, two_heads),
+        "",
+        "Files: `yaml` the model, `pt` its weights, `json` and `md` its card, `csv` its training curve. They stand on "
+        f"the trial's page too; `{board_files.CURVES}`, below the study's charts, holds all curves.",
+        "",
+        *['Optuna calls a placement that is paused between two rungs "pruned".', ""] * (recipe["rungs"] > 1),
+        f"It was made, and goes on, by {code(made)}",
     ]
-    for t in on_front:
-        score, cost = t.user_attrs["score"], t.user_attrs["cost"]
-        nms_free = f" {score['nms_free']:.4f} |" if two_heads else ""
-        lines.append(
-            f"| {t.number} | {score['value']:.4f} |{nms_free} "
-            f"x{cost['latency']['ratio']:.3f} | {cost['gflops']:.3f} | {escape(t.user_attrs['label'])} |"
-        )
-    lines += ["", f"Continue it: `python -m nas search --recipe {Path(study.user_attrs['folder']) / 'recipe.yaml'}`"]
     return "\n".join(lines)
+
+
+def front_table(
+    study: optuna.Study, on_front: list[FrozenTrial], p: Progress, metric: str, two_heads: bool
+) -> Iterator[str]:
+    """The front as a markdown table, with its files."""
+    have = board_files.stored(study)
+    yield f"| trial | {metric} |{' NMS-free |' * two_heads} vs base | latency | GFLOPs | placement | files |"
+    yield f"|---:|---:|{'---:|' * two_heads}---:|---:|---:|---|---|"
+    for t in on_front:
+        score, cost, over = t.user_attrs["score"], t.user_attrs["cost"], progress.gain(t, p.base)
+        nms_free = f" {score['nms_free']:.4f} |" if two_heads else ""
+        gain = "-" if over is None or t.user_attrs["placement"] == {} else f"{over:+.4f}"
+        yield (
+            f"| {t.number} | {score['value']:.4f} |{nms_free} {gain} | x{cost['latency']['ratio']:.3f} | "
+            f"{cost['gflops']:.3f} | {plain(t.user_attrs['label'])} | {board_files.links(study, t, have)} |"
+        )
+
+
+def finals(found: Outcome) -> Iterator[str]:
+    """What the finalists came to: the verdict and their table."""
+    yield f"**{plain(found.sentences[0])}**" if found.sentences else "**Finalists were trained.**"
+    yield from (f"{plain(s)}" for s in found.sentences[1:])
+    yield ""
+    yield f"| finalist | {plain(found.metric)} over the base, {plain(found.split)} | over random | latency |"
+    yield "|---|---:|---:|---:|"
+    for e in found.entries:
+        told = e.reason if e.reason else span(e.gain)
+        label = e.label if e.role in (outcome.BASE, outcome.CANDIDATE) else f"{e.label} ({e.role})"
+        latency = f"x{e.latency.value:.3f}" if e.latency else "-"
+        yield f"| {plain(label)} | {plain(told)} | {span(e.over_random)} | {latency} |"
+    yield ""
+    seeds = wording.count(len(found.seeds), "seed")
+    epochs = wording.count(found.epochs, "epoch")
+    yield f"{seeds} each, {epochs}; made by {code(found.command)}. The search's own front:"
+
+
+def span(interval: Interval | None) -> str:
+    """``+0.0210 (+0.0130 to +0.0290)``, or a dash."""
+    return f"{interval.value:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})" if interval else "-"

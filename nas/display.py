@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from types import TracebackType
 
@@ -15,9 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas import history
-from nas.export import directions, finished, front_trials, gain, trained
-from nas.front import hypervolume
+from nas import history, progress, wording
+from nas.progress import Progress, Reference, clock
 from nas.setting import Setting
 from nas.task import ONE2ONE
 
@@ -35,9 +33,10 @@ class Display:
 
     def __init__(self, study: optuna.Study, setting: Setting, console: Console) -> None:
         self.study, self.setting, self.console = study, setting, console
-        self.started, self.before = time.monotonic(), len(trained(study))
+        self.started = time.monotonic()
         self.doing, self.workers = "starting", 1
-        self.durations: list[float] = []
+        self.reference = Reference.of(setting.recipe.objectives, setting.base_cost.gflops)
+        self._known: tuple[tuple[int, ...], Progress] | None = None
         self.live = Live(
             console=self.console,
             get_renderable=self.render,
@@ -62,97 +61,85 @@ class Display:
 
     def finished_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """An Optuna callback: a plain line for a finished trial."""
-        if trial.duration is not None and (trial.state == TrialState.COMPLETE or history.paused(trial)):
-            self.durations.append(trial.duration.total_seconds())
         if not self.console.is_terminal:
             self.say(self._line(study, trial))
 
+    def progress(self) -> Progress:
+        """All figures of now; computed again when a trial has changed its state."""
+        trials = self.study.get_trials(deepcopy=False)
+        key = tuple(int(t.state) for t in trials)
+        if self._known is None or self._known[0] != key:
+            self._known = key, progress.read(trials, self.reference, self.setting.recipe.trials)
+        return self._known[1]
+
     def _line(self, study: optuna.Study, trial: FrozenTrial) -> str:
-        attrs = trial.user_attrs
-        ended = trial.datetime_complete
-        done = sum(ended is None or t.datetime_complete <= ended for t in trained(self.study) if t.datetime_complete)
-        head = f"[{done}/{self.setting.recipe.trials}] trial {trial.number} {attrs.get('label', '')}"
+        attrs, p = trial.user_attrs, self.progress()
+        on = "continues" in attrs
+        # several trials may have ended since: each is told with the count of its own moment
+        head = "[goes on]" if on else f"[{self._count(trial)}/{self.setting.recipe.trials}]"
+        head += f" trial {trial.number} {attrs.get('label', '')}"
         if trial.state == TrialState.COMPLETE and "duplicate_of" in attrs:
             return f"{head}: same as trial {attrs['duplicate_of']}, not counted"
-        if trial.state == TrialState.COMPLETE or history.paused(trial):
+        if progress.scored(trial):
             latency = attrs["cost"]["latency"]
-            over = gain(study, trial) if trial.number else None
-            rung = f" at rung {attrs['rung']} of {attrs['rungs']}" if history.paused(trial) else ""
-            rung += f" ({over:+.4f} over the base there)" if over is not None else ""
+            over = progress.gain(trial, p.base) if trial.number else None
+            score = f"{attrs['score']['metric']} {attrs['score']['value']:.4f}"
+            score += f" ({over:+.4f} over the base there)" if over is not None else ""
+            until = f", paused at rung {attrs['rung']} of {attrs['rungs']}" if history.paused(trial) else ""
+            until = until or (", trained on to the end" if on else "")
             return (
-                f"{head}: {attrs['score']['metric']} {attrs['score']['value']:.4f}{rung}, "
-                f"latency x{latency['ratio']:.3f}, {attrs['cost']['gflops']:.3f} GFLOPs, "
-                f"{attrs['score']['seconds']['total']:.1f} s; {self._left()} left; hypervolume {self.volume():.4f}"
+                f"{head}: {score}{until}, latency x{latency['ratio']:.3f}, {attrs['cost']['gflops']:.3f} GFLOPs, "
+                f"{attrs['score']['seconds']['total']:.1f} s; left: {progress.left(p)}; "
+                f"hypervolume {p.worth.now:.4f}"
             )
-        return f"{head}: {trial.state.name.lower()}: {attrs.get('error') or attrs.get('infeasible') or 'interrupted'}"
+        if "infeasible" in attrs:
+            return f"{head}: beyond a limit, not trained: {attrs['infeasible']}"
+        return f"{head}: {'failed: ' + attrs['error'] if 'error' in attrs else 'interrupted'}"
 
-    def volume(self) -> float:
-        """Hypervolume of the front up to a score of 0 and, for each cost, twice the base."""
-        reference, scale = reference_point(self.setting)
-        return hypervolume([t.values for t in finished(self.study)], directions(self.study), reference) / scale
+    def _count(self, trial: FrozenTrial) -> int:
+        """Distinct placements that were trained when a trial ended."""
+        ended, trials = trial.datetime_complete, self.study.get_trials(deepcopy=False)
+        before = [t for t in trials if ended is None or (t.datetime_complete and t.datetime_complete <= ended)]
+        return len(progress.farthest(before))
 
     def render(self) -> RenderableType:
         """The live view."""
-        trials = self.study.get_trials(deepcopy=False)
-        count = {state: sum(t.state == state for t in trials) for state in TrialState}
-        done, total = len(trained(self.study)), self.setting.recipe.trials
-        beyond = sum("infeasible" in t.user_attrs for t in trials)
-        whole = f", {len(finished(self.study))} to the end" if self.setting.recipe.rungs > 1 else ""
+        p, rungs = self.progress(), self.setting.recipe.rungs
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        whole = f", {p.whole} to the end, {p.paused} paused" if rungs > 1 else ""
         facts = Table.grid(padding=(0, 2))
-        facts.add_row(
-            f"[b]{done}[/b] of {total} placements trained{whole}",
-            f"{count[TrialState.RUNNING]} running",
-            f"{count[TrialState.FAIL]} failed",
-            f"{beyond} beyond limits",
-        )
-        facts.add_row(
-            f"{_clock(time.monotonic() - self.started)} passed",
-            f"{self._left()} left",
-            f"hypervolume {self.volume():.4f}",
-        )
-        running = [t.user_attrs.get("label", "choosing") for t in trials if t.state == TrialState.RUNNING]
-        now = Text(f"now: {', '.join(running[-AT_ONCE:])}" if running else self.doing, style="dim")
+        facts.add_row("how far", f"[b]{p.trained}[/b] of {wording.count(p.asked, 'placement')} trained{whole}")
+        facts.add_row("", f"{p.running} running, {p.failed} failed, {p.beyond} beyond limits")
+        facts.add_row("how long", f"{clock(time.monotonic() - self.started)} passed; left: {progress.left(p)}")
+        facts.add_row("best", Text(progress.best(p, self.setting.task.metric)))
+        facts.add_row("worth it", Text(progress.waiting(p)))
+        running = [t.user_attrs.get("label", "choosing") for t in trials]
+        more = f" and {len(running) - AT_ONCE} more" * (len(running) > AT_ONCE)
+        facts.add_row("now", Text(", ".join(running[-AT_ONCE:]) + more if running else self.doing, style="dim"))
         bar = Table.grid()  # a bar alone does not end its line
-        bar.add_row(ProgressBar(total=total, completed=min(done, total), width=60))
-        return Panel(Group(facts, bar, now, self._front()), title=self.study.study_name, border_style="blue")
+        bar.add_row(ProgressBar(total=p.asked, completed=p.trained, width=60))
+        title = f"Pareto front, {wording.count(len(p.front), 'point')}, hypervolume {p.worth.now:.4f}"
+        parts = Group(bar, facts, Text(f"\n{title}", style="italic"), self._front(p))
+        return Panel(parts, title=self.study.study_name, border_style="blue")
 
-    def _front(self) -> Table:
-        points = front_trials(self.study)
-        table = Table(title=f"Pareto front, {len(points)} points", title_justify="left", expand=False)
+    def _front(self, p: Progress) -> Table:
+        """The front's first rows; their title stands above the table, which may be narrower."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
         two_heads = self.setting.base_cost.latency is not None and self.setting.base_cost.latency.head == ONE2ONE
-        for column in ("trial", self.setting.task.metric, *["NMS-free"] * two_heads, "latency", "GFLOPs"):
-            table.add_column(column, justify="right")
-        table.add_column("placement")
-        for t in points[:SHOWN]:
-            score, cost = t.user_attrs["score"], t.user_attrs["cost"]
+        for column in ("trial", self.setting.task.metric, *["NMS-free"] * two_heads, "vs base", "latency", "GFLOPs"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("placement", overflow="fold")
+        for t in p.front[:SHOWN]:
+            score, cost, over = t.user_attrs["score"], t.user_attrs["cost"], progress.gain(t, p.base)
             table.add_row(
                 str(t.number),
                 f"{score['value']:.4f}",
                 *[f"{score['nms_free']:.4f}"] * two_heads,
+                "-" if over is None or t is p.base else f"{over:+.4f}",
                 f"x{cost['latency']['ratio']:.3f}",
                 f"{cost['gflops']:.3f}",
                 Text(t.user_attrs["label"]),
             )
+        if len(p.front) > SHOWN:
+            table.add_row("...", *[""] * (4 + two_heads), f"and {len(p.front) - SHOWN} more")
         return table
-
-    def _left(self) -> str:
-        todo = self.setting.recipe.trials - len(trained(self.study))
-        if not self.durations:
-            return "?"
-        if todo <= 0 and any(map(history.paused, self.study.get_trials(deepcopy=False))):
-            return "the promising, trained on to the end, are"
-        return _clock(max(0, todo) / self.workers * statistics.median(self.durations[-20:]))
-
-
-def reference_point(setting: Setting) -> tuple[tuple[float, ...], float]:
-    """The hypervolume's reference (a score of 0, twice the base's cost) and what to divide by (the costs' units)."""
-    table = {"map": 0.0, "accuracy": 0.0, "latency": 2.0, "gflops": 2 * setting.base_cost.gflops}
-    objectives = setting.recipe.objectives
-    scale = setting.base_cost.gflops if "gflops" in objectives else 1.0
-    return tuple(table[name] for name in objectives), scale
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

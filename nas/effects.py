@@ -67,18 +67,20 @@ class Model:
     check: Check
 
 
-def fit(data: Trainings) -> Model:
+def fit(data: Trainings, pairs: bool = True) -> Model:
     """Fit the model, by empirical Bayes: effects are shrunken as much as their own spread in these data asks for.
 
     The base has gain 0 by definition, but is itself measured: every seed has a level of its own that base and
     placements share, so that the base's noise is part of every interval.
 
+    Args:
+        pairs: Ask whether pairs add to the sum of their blocks, which takes most of the time where there are many.
+
     Raises:
         EffectsError: No base under some seed, or too few placements.
     """
     _refuse(data)
-    pairs = Counter(k for p in set(data.placements) for k in _pairs(p))
-    carried = {k for k, count in pairs.items() if count >= LEAST_SEEN}
+    carried = carried_pairs(data) if pairs else set()
     counts = Counter(p for p in data.placements if len(p))
     repeated = max(counts.values()) > 1 and len(counts) <= MOST_RESTS
     rows = [_coefficients(p, carried) | _rest(p, repeated) for p in data.placements]
@@ -91,6 +93,12 @@ def fit(data: Trainings) -> Model:
     index = {key: i for i, key in enumerate(chosen)}
     seen = Counter(k for p in set(data.placements) for k in _coefficients(p, carried))
     return Model(data, chosen, index, dict(seen), fitted, check)
+
+
+def carried_pairs(data: Trainings) -> set[Key]:
+    """The pairs that stand in enough placements to be told from their blocks."""
+    counts = Counter(k for p in set(data.placements) for k in _pairs(p))
+    return {k for k, count in counts.items() if count >= LEAST_SEEN}
 
 
 def _refuse(data: Trainings) -> None:

@@ -24,12 +24,15 @@ from nas import (
     judge,
     outcome,
     passes,
+    points,
     recipe,
+    report_command,
     setting,
     slots,
     turn,
     verdict_words,
     warm,
+    wording,
 )
 from nas import study as studies
 from nas.errors import InputError
@@ -77,7 +80,8 @@ def command(
         prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"finalist_seeds": more}))
         status = run(study, prepared, base, console)
     if status == 0:
-        say(f"The report:  python -m nas report {folder}")
+        page, *_ = report_command.make(study, points.read(study), prepared.folder)
+        say(f"\nRead it:  {page}")
     sys.exit(status)
 
 
@@ -167,9 +171,9 @@ def introduce(prepared: Setting, of: Sequence[Contender], say: Say) -> None:
     counts = {role: sum(c.role == role for c in of) for role in roles}
     say(
         f"\nFinalists: {counts[CANDIDATE]} of the front, the base, "
-        f"{verdict_words.count(counts[RANDOM], 'random placement')} and "
-        f"{verdict_words.count(counts[CONVOLUTION], 'plain convolution')}, each under "
-        f"{r.finalist_seeds} seeds for {verdict_words.count(r.long_epochs, 'epoch')}: "
+        f"{wording.count(counts[RANDOM], 'random placement')} and "
+        f"{wording.count(counts[CONVOLUTION], 'plain convolution')}, each under "
+        f"{r.finalist_seeds} seeds for {wording.count(r.long_epochs, 'epoch')}: "
         f"as long as {len(of) * r.finalist_seeds * r.long_epochs / r.epochs:.0f} placements trained to the end.\n"
         f"They are scored on {prepared.reported.split} ({prepared.reported.images['val']} images), which the search "
         f"never saw. Ctrl-C stops it; the same command goes on."
@@ -209,7 +213,7 @@ def show(found: Outcome, console: Console) -> None:
     for role, name in ((RANDOM, "random placement"), (CONVOLUTION, "plain convolution")):
         gains = [verdict_words.points(e.gain.value) for e in found.of(role) if e.gain]
         if gains:
-            console.print(f"{verdict_words.count(len(gains), name)}: {', '.join(gains)}", highlight=False)
+            console.print(f"{wording.count(len(gains), name)}: {', '.join(gains)}", highlight=False)
     console.print()
     for number, sentence in enumerate(found.sentences):
         console.print(Text(sentence, style="bold" if number == 0 else ""), highlight=False)
@@ -217,7 +221,7 @@ def show(found: Outcome, console: Console) -> None:
 
 def table(found: Outcome) -> Table:
     """The finalists with their intervals, gains in points of 0.01; the controls stand in the report."""
-    seeds = f"{len(found.seeds)} seeds of {verdict_words.count(found.epochs, 'epoch')}"
+    seeds = f"{len(found.seeds)} seeds of {wording.count(found.epochs, 'epoch')}"
     title = f"Gain over the base in points of {found.metric} on {found.split}, ± for 95% ({seeds})"
     rows = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     rows.add_column("placement", overflow="fold", min_width=22)

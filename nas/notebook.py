@@ -45,8 +45,6 @@ class NotebookDisplay(Display):
 
     def finished_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """An Optuna callback: bring the table up to date; a trial that failed also leaves a line."""
-        if trial.duration is not None and "score" in trial.user_attrs:
-            self.durations.append(trial.duration.total_seconds())
         self.doing = self._line(study, trial)
         if "error" in trial.user_attrs:
             self.say(self.doing)

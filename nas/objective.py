@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import ultralytics
 from optuna.trial import FrozenTrial, TrialState
 from ultralytics.nn.tasks import BaseModel
 
-from nas import __version__, cost, dashboard, deploy, export, graph, locks, report, rungs, train, weights
+from nas import __version__, board_files, cost, deploy, export, graph, locks, report, rungs, train, weights
 from nas.demo import cache_folder
 from nas.legs import Leg
 from nas.sampler import Exhausted
@@ -88,6 +87,7 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     except Exception as e:
         reason = str(e) if isinstance(e, train.TrainingFailed) else f"{type(e).__name__}: {e}"
         note(trial, error=" ".join(reason.split())[:1000])
+        optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
         raise CandidateFailed(reason) from e
     finally:
         gc.collect()
@@ -122,12 +122,9 @@ def build(setting: Setting, warm: WarmBase, graft: graph.Graft) -> tuple[BaseMod
 
 
 def show(trial: optuna.Trial, setting: Setting, graft: graph.Graft) -> None:
-    """What the dashboard shows of a trial: its note, and its YAML to download."""
+    """What the dashboard shows of a trial: its note, and its YAML and training curve to download."""
     optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / f"trial-{trial.number}-{trial.user_attrs['placement_id']}.yaml"
-        file.write_text(export.model_text(graft), encoding="utf-8")
-        dashboard.upload(trial, file, dashboard.artifact_store(setting.folder))
+    board_files.of_trial(trial, export.model_text(graft), setting.folder)
 
 
 def values(objectives: tuple[str, ...], found: cost.Cost, score: train.Score) -> tuple[float, ...]:
@@ -186,6 +183,7 @@ def gate(trial: optuna.Trial, setting: Setting, params: int, gflops: float, late
     reason = setting.beyond(params, gflops, latency_ms)
     if reason:
         note(trial, infeasible=reason)
+        optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
         raise optuna.TrialPruned(reason)
 
 

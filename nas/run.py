@@ -63,6 +63,9 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
 
         status = finalists_command.at_the_end(study, setting, base, console)
     if export.front_trials(study):
+        from nas import points, report_command
+
+        report_command.make(study, points.read(study), setting.folder)
         what_next(study, setting, console)
     sys.exit(status)
 
@@ -179,7 +182,9 @@ def greet(r: recipes.Recipe, say: Any) -> None:
 
 def continued(done: int) -> str:
     """``, continued after 12 placements``, or nothing."""
-    return f", continued after {done} placements" if done else ""
+    from nas import wording
+
+    return f", continued after {wording.count(done, 'placement')}" if done else ""
 
 
 def outlook(setting: Any) -> list[str]:
@@ -286,7 +291,7 @@ def what_next(study: Any, setting: Any, console: Console) -> None:
     verdict = "" if outcome.of_study(study) else f"The verdict:  python -m nas finalists {folder}\n"
     console.print(
         f"\n{verdict}"
-        f"Report:       python -m nas report {folder}\n"
+        f"Read it:      {folder}/report.html    (again: python -m nas report {folder})\n"
         f"Look at it:   python -m nas dashboard {folder}    (pictures, YAMLs and weights to download)\n"
         f"Take one:     python -m nas export {folder} --pick knee -o mine\n"
         f"Train it:     yolo {setting.task.name} train model=mine/<name>.pt data=... epochs=100",

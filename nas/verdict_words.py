@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nas import wording
 from nas.outcome import CANDIDATE, LOSS, Entry, Outcome, winner
 from nas.spread import Interval
 
@@ -49,7 +50,7 @@ def headline(told: Outcome, judged: list[Entry]) -> tuple[str, Entry | None]:
     best = winner(told)
     if best is not None and best.gain is not None:
         more = sum(e.gain is not None and e.gain.low > 0 for e in known)
-        others = f" {more} of {count(len(known), 'finalist')} gain for certain." if len(known) > 1 else ""
+        others = f" {more} of {wording.count(len(known), 'finalist')} gain for certain." if len(known) > 1 else ""
         price = f" for {cost(best)}" if best.latency else ""
         return f"{best.label} gains {plus_minus(best.gain)} points of {told.metric} {where}{price}.{others}", best
     if told.outcome == LOSS:
@@ -118,8 +119,3 @@ def points(value: float) -> str:
     """``+0.3`` in points; never ``-0.0``."""
     text = f"{value / POINT:+.1f}"
     return text if float(text) else "0.0"
-
-
-def count(number: int, what: str) -> str:
-    """``1 finalist``, ``3 finalists``."""
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -319,7 +319,7 @@ def test_the_card_says_what_was_measured_and_how(searched: Searched, cli, tmp_pa
     assert result["metrics"][0]["value"] == pytest.approx(score["value"], abs=1e-5)
     latency = trial.user_attrs["cost"]["latency"]
     for part in (
-        f"{score['value']:.4f}", "NMS-free head", "val split", "64 px", "1 epoch from", "seed 0",
+        f"{score['value']:.4f}", "NMS-free head", "on val of", "64 px", "1 epoch from", "seed 0",
         f"{trial.user_attrs['cost']['params']:,}", "GFLOPs: thop", f"{latency['ratio']:.3f}", "IQR", "float32",
         "1 thread,", searched.study.user_attrs["identity"]["data"], "AGPL-3.0-or-later", "yolo detect train model=",
     ):  # fmt: skip

@@ -11,12 +11,15 @@ from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
 ORDER = """
-    errors options plugin __init__ doctor quiet locks children onefile front spread mixed protocol shapes graph
-    fit placing demo recipe table trainings effects effects_words storage dataset labels cost deploy agreement
-    weights folders data task pixels matching validate reading score legs trainer train surrogate ehvi history
-    rungs proposals sampler setting warm scout probe slots jobs deploy_rows deploy_report catalogue pages model_card
-    export grafting bundle rescale report dashboard effects_report display objective correlate study turn worker
-    workers run correlate_command train_command export_command notebook api show show_blocks cli __main__
+    errors options plugin __init__ doctor quiet locks children onefile front spread wording outcome verdict
+    verdict_words mixed protocol shapes graph fit placing demo recipe table trainings effects effects_words storage
+    history progress status dataset labels cost deploy agreement weights folders data splits task pixels matching
+    resample validate reading score legs trainer train surrogate ehvi rungs proposals sampler setting warm scout
+    probe slots deploy_rows deploy_report catalogue pages model_card export jobs grafting bundle rescale points
+    strips layout drawing charts effects_table space_sites page_facts ablation pictures page report board_files
+    dashboard report_command effects_report display objective finalists passes judge correlate study turn worker
+    workers finalists_command run correlate_command train_command export_command notebook api show show_blocks cli
+    __main__
     """.split()  # noqa: SIM905
 
 
