@@ -93,10 +93,11 @@ def collect(study: optuna.Study, found: Points) -> Page:
 def chosen(found: Points, told: Outcome | None) -> tuple[Placement, str]:
     """The best candidate of the verdict, else the best of the front, and the words for it."""
     candidates = [e for e in told.of(outcome.CANDIDATE) if e.gain and e.placement] if told else []
-    if told and candidates:
-        best = max(candidates, key=lambda e: e.gain.value if e.gain and e.gain.value == e.gain.value else -1.0)
-        sure = best.gain is not None and best.gain.low > 0
-        return Placement.from_json(best.placement), "the best candidate" + ("" if sure else ", whose gain is not told")
+    if told and (won := outcome.winner(told)):
+        return Placement.from_json(won.placement), "the finalist that gains most for certain"
+    if candidates:
+        best = max(candidates, key=lambda e: e.gain.value if e.gain else -1.0)
+        return Placement.from_json(best.placement), "the best finalist, whose gain is not told"
     on_front = [p for p in found.front if p.placement]
     if not on_front:
         return Placement(), "the untouched base: no placement stands above it"

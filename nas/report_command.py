@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from nas import ablation, dashboard, export, outcome, page, pictures, points
+from nas import ablation, export, outcome, page, pictures, points, status
 from nas.errors import InputError
 
 
@@ -28,7 +28,7 @@ def command(study: str, to: Path | None, latex: bool, markdown: bool, storage: s
         raise ReportError(
             f"--to {to}: a table is printed, not written; redirect it: > table.{'tex' if latex else 'md'}"
         )
-    opened, folder = dashboard.find(study, storage, output)
+    opened, folder = status.find(study, storage, output)
     found = points.read(opened)
     if not found.of("done", "paused"):
         raise ReportError(f"study {opened.study_name!r} has no trained trial yet: nothing to report")
