@@ -47,7 +47,7 @@ def command(recipe_path: Path | None, flags: dict[str, Any], args: list[str], co
     gains = correlate.read(prepared, count, times)
     found = correlate.measure(prepared, gains, times)
     path = correlate.save(found, prepared.folder)
-    show(found, gains, console)
+    show(found, gains, prepared.dataset.split, console)
     say(f"{path} has it; a search with this recipe shows it.")
 
 
@@ -87,9 +87,9 @@ def train(prepared: setting.Setting, base: WarmBase, count: int, times: int, say
         say(f"{number} of {len(missing)}: {last['placement']}, seed {last['seed']}: {what}; {minutes:.0f} min left")
 
 
-def show(found: correlate.Correlation, gains: correlate.Gains, console: Console) -> None:
+def show(found: correlate.Correlation, gains: correlate.Gains, split: str, console: Console) -> None:
     """The gains at both budgets, the figures, the sentence."""
-    title = f"{found.metric} over the base, mean of {len(correlate.SEEDS)} seeds"
+    title = f"{found.metric} on {split} over the base, mean of {len(correlate.SEEDS)} seeds"
     table = Table(title=title, title_justify="left")
     table.add_column("placement", overflow="fold")
     for epochs in (found.epochs, found.long):

@@ -103,13 +103,13 @@ def overview(console: Console, model: Model, found: pd.DataFrame) -> None:
 
 
 def title(model: Model) -> str:
-    """``NAME: 480 trainings of 400 placements, 3 seeds, at 4,000 images``"""
+    """``NAME: 480 trainings of 400 placements, 3 seeds, at 4,000 images, scored on val``"""
     data = model.data
     others, seeds = len({p for p in data.placements if len(p)}), len(set(data.seeds))
     at = f", at {data.images:,} images" if data.images else ""
     return (
         f"{data.name}: {len(data.values)} trainings of {others} placements and the base, "
-        f"{seeds} seed{'s' * (seeds > 1)}{at}"
+        f"{seeds} seed{'s' * (seeds > 1)}{at}, scored on {data.split}"
     )
 
 

@@ -211,7 +211,7 @@ def show(found: Outcome, console: Console) -> None:
     """The finalists, a line on the controls, then the verdict."""
     console.print(table(found))
     for role, name in ((RANDOM, "random placement"), (CONVOLUTION, "plain convolution")):
-        gains = [verdict_words.points(e.gain.value) for e in found.of(role) if e.gain]
+        gains = [wording.points(e.gain.value) for e in found.of(role) if e.gain]
         if gains:
             console.print(f"{wording.count(len(gains), name)}: {', '.join(gains)}", highlight=False)
     console.print()
@@ -231,7 +231,7 @@ def table(found: Outcome) -> Table:
         rows.add_row(
             Text(e.label.replace(" + ", "\n")),
             _gain(e.gain) if e.role != BASE else "-",
-            "-" if e.searched is None or e.role == BASE else verdict_words.points(e.searched),
+            "-" if e.searched is None or e.role == BASE else wording.points(e.searched),
             _gain(e.over_convolution) if e.over_convolution else "-",
             f"x{e.latency.value:.2f}±{e.latency.high - e.latency.value:.2f}" if e.latency else "-",
             "-" if e.front is None else f"{e.front:.0%}",
@@ -242,4 +242,4 @@ def table(found: Outcome) -> Table:
 def _gain(found: Interval | None) -> str:
     if found is None:
         return "failed"
-    return f"{verdict_words.points(found.value)}±{(found.high - found.value) / verdict_words.POINT:.1f}"
+    return f"{wording.points(found.value)}±{(found.high - found.value) / verdict_words.POINT:.1f}"

@@ -32,6 +32,7 @@ class Trainings:
         metric: What ``values`` are, in [0, 1].
         images: Training images of each, or None where unknown.
         placements, seeds, values: One entry a training.
+        split: The images that they were scored on, in words.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Trainings:
     placements: tuple[Placement, ...]
     seeds: tuple[int, ...]
     values: np.ndarray
+    split: str = "val"
 
 
 def from_table(source: table.Table, images: int | None = None) -> Trainings:
@@ -81,7 +83,8 @@ def from_study(study: optuna.Study, images: int | None = None) -> Trainings:
     score = kept[0][0]["score"]
     seeds = tuple(int(a["score"]["seed"]) for a, _ in kept)
     budget = images or score.get("images_seen")
-    return Trainings(study.study_name, score["metric"], budget, placements, seeds, np.array([v for _, v in kept]))
+    found, split = np.array([v for _, v in kept]), str(score.get("split", "val"))
+    return Trainings(study.study_name, score["metric"], budget, placements, seeds, found, split)
 
 
 def _scored(study: optuna.Study) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

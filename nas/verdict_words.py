@@ -18,7 +18,7 @@ def entry(e: Entry, metric: str) -> str:
         return f"Gains {plus_minus(e.gain)} points of {metric}{price}."
     if e.gain.high < 0:
         return f"Loses {plus_minus(negative(e.gain))} points of {metric}{price}."
-    return f"Not told from the base: between {points(e.gain.low)} and {points(e.gain.high)} points of {metric}{price}."
+    return f"Not told from the base: {between(e.gain)} points of {metric}{price}."
 
 
 def whole(told: Outcome, over_random: Interval | None) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ def headline(told: Outcome, judged: list[Entry]) -> tuple[str, Entry | None]:
     if told.outcome == LOSS:
         return f"The base is best: every finalist loses {told.metric} {where}, for certain.", None
     most = max(e.gain.high for e in known if e.gain)
-    limit = f"at most {points(most)} points of {told.metric} {where}, with 95%"
+    limit = f"at most {max(most, 0) / POINT:.1f} points of {told.metric} {where}, with 95%"
     return f"No placement beats the base beyond noise: {limit}.", None
 
 
@@ -69,9 +69,7 @@ def beside_convolutions(e: Entry) -> str:
         return f"That is {plus_minus(over)} points more than {same} gain."
     if over.high < 0:
         return f"It is {plus_minus(negative(over))} points less than {same} gain: capacity pays here, not attention."
-    return (
-        f"Whether attention does it is not told: {same} gain as much, within {points(over.low)} to {points(over.high)}."
-    )
+    return f"Whether attention does it is not told: {between(over)} points over {same}."
 
 
 def beside_random(over: Interval, candidates: int) -> str:
@@ -81,7 +79,10 @@ def beside_random(over: Interval, candidates: int) -> str:
         return f"{who} {plus_minus(over)} points more than random placements do on average: the search was worth it."
     if over.high < 0:
         return f"{who} {plus_minus(negative(over))} points less than random placements do on average."
-    return f"{who} no more than random placements, within {points(over.low)} to {points(over.high)} points."
+    return (
+        f"Whether searching beats drawing at random is not told: {who.lower()} {between(over)} points over the mean "
+        f"of random placements."
+    )
 
 
 def how_to_tell(candidates: int, seeds: int | None, had: int) -> str:
@@ -110,12 +111,11 @@ def plus_minus(found: Interval) -> str:
     return f"{found.value / POINT:.1f} ± {(found.high - found.value) / POINT:.1f}"
 
 
+def between(found: Interval) -> str:
+    """``between −0.2 and +0.7`` in points."""
+    return f"between {wording.points(found.low)} and {wording.points(found.high)}"
+
+
 def negative(found: Interval) -> Interval:
     """The same loss as a figure above 0."""
     return Interval(-found.value, -found.high, -found.low)
-
-
-def points(value: float) -> str:
-    """``+0.3`` in points; never ``-0.0``."""
-    text = f"{value / POINT:+.1f}"
-    return text if float(text) else "0.0"
