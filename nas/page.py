@@ -13,7 +13,7 @@ import optuna
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from nas import charts, drawing, effects_table, export, history, outcome, page_facts, strips, wording
+from nas import charts, drawing, effects_table, export, history, model_card, outcome, page_facts, strips, wording
 from nas.effects_table import Grid
 from nas.outcome import Outcome
 from nas.page_facts import Group, Times
@@ -72,7 +72,7 @@ def collect(study: optuna.Study, found: Points) -> Page:
     base_yaml, recipe = study.user_attrs["base_yaml"], study.user_attrs["recipe"]
     return Page(
         base=export.base_name(study),
-        data=str(recipe["data"]),
+        data=model_card.data_name(recipe),
         about=_about(found, recipe),
         points=found,
         outcome=told,

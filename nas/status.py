@@ -84,7 +84,8 @@ def command(which: str, storage: str | None, output: str) -> None:
     study, folder = find(which, storage, output)
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
     where = hide_password(storage, storage) if storage else str(folder)
-    for part in (f"{study.study_name}: {where}", *told(study)):
+    console.print(f"{study.study_name}: {where}", highlight=False, markup=False, soft_wrap=True)  # to be copied whole
+    for part in told(study):
         console.print(part, highlight=False, markup=False)
 
 
