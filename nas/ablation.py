@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas import wording
+from nas.interval import Interval
 from nas.outcome import BASE, CANDIDATE, CONVOLUTION, RANDOM, Outcome
 from nas.points import Point, Points
-from nas.spread import Interval
 from search_spaces import Placement
 
 SPECIAL = {

@@ -8,9 +8,9 @@ from html import escape
 from typing import Any
 
 from nas import wording
+from nas.interval import Interval
 from nas.outcome import BASE, CANDIDATE, CONVOLUTION, RANDOM, Entry, Outcome
 from nas.points import Point, Points, volumes
-from nas.spread import Interval
 
 Figure = dict[str, Any]
 INK, MUTED, FRONT, OTHER, PAPER = "@ink", "@muted", "@front", "@other", "@paper"

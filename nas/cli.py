@@ -107,11 +107,14 @@ def search(
 def finalists(
     study: Annotated[str, typer.Argument(help="Name or folder of a study.")],
     count: Annotated[int | None, typer.Option("--count", min=1, help="Most of the front; default as searched.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=3, help="Seeds of each; more can be added later.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds of each, 3 or more; more can be added, none is dropped.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of each training; default twice those of a trial.")] = None,
     until_told: Annotated[
         bool, typer.Option("--until-told", help="Add seeds as the verdict advises, up to 12, until a gain is told.")
     ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also where the base has hardly learnt anything.")] = False,
     slots: Slots = None,
     storage: Storage = None,
     output: Output = "runs",
@@ -125,7 +128,7 @@ def finalists(
     """
     from nas import finalists_command
 
-    finalists_command.command(study, count, seeds, epochs, until_told, slots, storage, output)
+    finalists_command.command(study, count, seeds, epochs, until_told, anyway, slots, storage, output)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -21,10 +21,10 @@ from optuna.trial import FrozenTrial
 from nas import board_files, export, outcome, progress, report, wording
 from nas.board_files import artifact_store as artifact_store
 from nas.board_files import upload as upload
+from nas.interval import Interval
 from nas.outcome import Outcome
 from nas.progress import Progress, Reference
 from nas.report import code, plain
-from nas.spread import Interval
 from nas.status import find as find
 
 LOOK = 10.0  # seconds between two looks at whether a study has changed

@@ -29,6 +29,7 @@ class Dataset:
         keypoints: Number of keypoints and values of each, for a pose model.
         warnings: What Ultralytics will drop, in words.
         split: What its val split is, in words: that of the user's dataset unless nas/splits.py made it.
+        origin: The user's own, where this is a part of it.
     """
 
     path: Path
@@ -41,3 +42,9 @@ class Dataset:
     keypoints: tuple[int, int] | None = None
     warnings: tuple[str, ...] = field(default=())
     split: str = "val"
+    origin: Path | None = None
+
+    @property
+    def named(self) -> Path:
+        """What the user called it by."""
+        return self.origin or self.path

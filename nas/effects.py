@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from nas import mixed, spread
-from nas.spread import Interval
+from nas.interval import Interval
 from nas.trainings import LEAST_PLACEMENTS, EffectsError, Trainings
 from search_spaces import Placement
 

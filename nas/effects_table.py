@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from nas import effects, effects_words, strips, trainings, wording
-from nas.spread import Interval
+from nas.interval import Interval
 
 MOST_PAIRS = 150  # pairs of blocks beyond which the page leaves the question of pairs to `effects`
 MEAN = "mean"

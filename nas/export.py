@@ -83,7 +83,7 @@ def front_trials(study: optuna.Study) -> list[FrozenTrial]:
 def pick(study: optuna.Study, which: str) -> FrozenTrial:
     """The trial that ``which`` names: ``knee``, ``best`` (score), ``fastest`` (first cost), ``verdict``, or a number.
 
-    ``verdict`` is the finalist that gains most for certain.
+    ``verdict`` is the finalist that is shown to gain most.
 
     Raises:
         ExportError: No trained trial yet, no such trial, or no finalist that gains.
@@ -112,7 +112,9 @@ def _winner(study: optuna.Study) -> FrozenTrial:
         raise ExportError(f"--pick verdict: there is none yet; python -m nas finalists {study.study_name}")
     won = outcome.winner(found)
     if won is None or won.trial is None:
-        raise ExportError(f"--pick verdict: {found.sentences[0]} Name a trial, or knee, best, fastest.")
+        raise ExportError(
+            f"--pick verdict: {found.sentences[0]} The base is the safe choice; --pick NUMBER takes a trial anyway."
+        )
     return study.get_trials(deepcopy=False)[won.trial]
 
 

@@ -92,6 +92,8 @@ def point(
         lines.append(f"  this is the untouched base{why}")
     if found and found.transfer:
         lines.append(f"  {found.transfer}")
+    elif not found:
+        lines.append(f"  {export.card(study, done.trial)['note']}")
     if done.yaml:
         lines += files(done.yaml, export.train_command(study, found.graft.yaml if found else None), found is not None)
     if done.script:

@@ -138,17 +138,29 @@ def planned(setting: Setting, of: Sequence[Contender]) -> list[jobs.Job]:
             seed,
             epochs,
             resamples=RESAMPLES,
-            keep=str(checkpoint(setting.folder, c)) if seed == first and c.role in (BASE, CANDIDATE) else None,
+            keep=str(checkpoint(setting, c)) if seed == first and c.role in (BASE, CANDIDATE) else None,
         )
         for seed in seeds(setting)
         for c in of
     ]
 
 
-def checkpoint(folder: Path, one: Contender) -> Path:
-    """Where the weights of a contender's first seed are kept."""
+def checkpoint(setting: Setting, one: Contender) -> Path:
+    """Where the weights of a contender's first seed are kept: a longer training's do not replace a shorter one's."""
     name = f"trial-{one.trial}-{one.placement.id}" if one.trial is not None else one.role
-    return (folder / "finalists" / f"{name}.pt").resolve()
+    return (setting.folder / "finalists" / f"{name}-{setting.recipe.long_epochs}-epochs.pt").resolve()
+
+
+def there(setting: Setting, of: Sequence[Contender]) -> int:
+    """How many seeds, from the first on, all contenders have been trained under."""
+    if not trainings(setting).is_file():
+        return 0
+    rows = pd.read_csv(trainings(setting), dtype={"reason": str})
+    have = set(zip(rows.placement_id[rows.reason.isna()], rows.seed[rows.reason.isna()], strict=True))
+    first, count = setting.recipe.seed + SEED_APART, 0
+    while all((c.placement.id, first + count) in have for c in of):
+        count += 1
+    return count
 
 
 def trainings(setting: Setting) -> Path:

@@ -19,6 +19,7 @@ from rich.text import Text
 from nas import (
     cost,
     dashboard,
+    export,
     finalists,
     jobs,
     judge,
@@ -37,14 +38,16 @@ from nas import (
 from nas import study as studies
 from nas.errors import InputError
 from nas.finalists import Contender
+from nas.interval import Interval
 from nas.outcome import BASE, CANDIDATE, CONVOLUTION, RANDOM, Outcome
+from nas.recipe import RecipeError
 from nas.setting import Setting
-from nas.spread import Interval
 from nas.train import TrainingFailed
 from nas.warm import WarmBase
 
 FILE = "verdict.json"
 MOST = 12  # seeds, unless more are asked for
+LEAST_SEEDS = 3
 FEWEST = 3  # finalists, where the search was told to have none and they are asked for after all
 Say = Callable[[str], None]
 
@@ -55,6 +58,7 @@ def command(
     seeds: int | None,
     epochs: int | None,
     until_told: bool,
+    anyway: bool,
     workers: str | None,
     storage: str | None,
     output: str,
@@ -64,11 +68,14 @@ def command(
     Raises:
         InputError: No such study, or one that was made from other things than are here now.
     """
+    if seeds is not None and seeds < LEAST_SEEDS:
+        raise RecipeError(f"--seeds {seeds}: expected {LEAST_SEEDS} or more; fewer know nothing of the noise")
     study, folder = dashboard.find(which, storage, output)
     console = Console(soft_wrap=True, file=sys.stdout)
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
     prepared = of_study(study, folder, storage, count, seeds, epochs, workers)
     finalists.contenders(study, prepared)  # whether there is anything to compare, before anything is spent
+    refuse_poor(study, prepared, anyway)
     try:
         base = warm.warm_base(prepared)
     except TrainingFailed as e:
@@ -77,7 +84,7 @@ def command(
     status = run(study, prepared, base, console)
     while until_told and status == 0 and (more := wanted(study, prepared)):
         say(f"\nNot told yet: {more} seeds.")
-        prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"finalist_seeds": more}))
+        prepared = with_seeds(prepared, more)
         status = run(study, prepared, base, console)
     if status == 0:
         page, *_ = report_command.make(study, points.read(study), prepared.folder)
@@ -131,7 +138,7 @@ def run(study: optuna.Study, prepared: Setting, base: WarmBase, console: Console
         say(f"error: {e}")
         return 1
     except KeyboardInterrupt:
-        say(f"Stopped; `python -m nas finalists {prepared.folder}` goes on from here.")
+        say(f"Stopped; `{again(study, prepared)}` goes on from here.")
         return 130
     show(found, console)
     return 0
@@ -146,12 +153,15 @@ def compute(study: optuna.Study, prepared: Setting, base: WarmBase, say: Say) ->
         KeyboardInterrupt: Stopped; what was trained is kept.
     """
     of = finalists.contenders(study, prepared)
-    introduce(prepared, of, say)
+    if (had := finalists.there(prepared, of)) > prepared.recipe.finalist_seeds:
+        say(f"{had} seeds are there and all count: a verdict does not choose among its seeds.")
+        prepared = with_seeds(prepared, had)
+    introduce(study, prepared, of, say)
     with turn.interruptible():
         passes.time_all(prepared, base, of, passes.PASSES // 2)
-        train(prepared, base, of, say)
+        train(study, prepared, base, of, say)
         passes.time_all(prepared, base, of, passes.PASSES)
-    found = judge.judge(study, prepared, of, f"python -m nas finalists {study.study_name}")
+    found = judge.judge(study, prepared, of, again(study, prepared))
     keep(study, prepared.folder, found)
     return found
 
@@ -159,29 +169,70 @@ def compute(study: optuna.Study, prepared: Setting, base: WarmBase, say: Say) ->
 def at_the_end(study: optuna.Study, prepared: Setting, base: WarmBase, console: Console) -> int:
     """What `search` does after its last placement: :func:`run`, whose failure does not make the search a failed one."""
     try:
+        refuse_poor(study, prepared, anyway=False)
         return run(study, prepared, base, console)
     except InputError as e:
         console.print(f"No verdict: {e}", highlight=False, markup=False)
         return 0
 
 
-def introduce(prepared: Setting, of: Sequence[Contender], say: Say) -> None:
+def refuse_poor(study: optuna.Study, prepared: Setting, anyway: bool) -> None:
+    """No verdict on a base that has hardly learnt anything: how an untrained model starts is another question.
+
+    Raises:
+        FinalistsError: The base's score in the search is that low.
+    """
+    base, of = export.base_trial(study), prepared.task
+    value = base.user_attrs["score"]["value"] if base else 0.0
+    if not anyway and value < of.poor(len(prepared.dataset.names)):
+        raise finalists.FinalistsError(
+            f"the base itself reaches only {of.metric} {value:.4f}: it has hardly learnt this data, and a verdict "
+            "would be on how untrained models start. Search again with more --warm-epochs or better --weights "
+            "(`finalists --anyway` judges all the same)"
+        )
+
+
+def with_seeds(prepared: Setting, count: int) -> Setting:
+    """The same with so many seeds."""
+    return replace(prepared, recipe=prepared.recipe.model_copy(update={"finalist_seeds": count}))
+
+
+def again(study: optuna.Study, prepared: Setting) -> str:
+    """The command that goes on with these very finalists."""
+    asked, r = study.user_attrs["recipe"], prepared.recipe
+    options = (("--count", "finalists", 3), ("--seeds", "finalist_seeds", 5), ("--epochs", "finalist_epochs", None))
+    given = "".join(
+        f" {flag} {getattr(r, name)}" for flag, name, default in options if getattr(r, name) != asked.get(name, default)
+    )
+    return f"python -m nas finalists {prepared.folder}{given}"
+
+
+def introduce(study: optuna.Study, prepared: Setting, of: Sequence[Contender], say: Say) -> None:
     """What is about to be trained, on what it is judged, and how much that is."""
     r, roles = prepared.recipe, (CANDIDATE, RANDOM, CONVOLUTION)
     counts = {role: sum(c.role == role for c in of) for role in roles}
+    plan = finalists.planned(prepared, of)
+    left = len(jobs.missing(prepared.reporting(), plan, finalists.trainings(prepared)))
+    work = (
+        f"as long as {left * r.long_epochs / r.epochs:.0f} placements trained to the end"
+        if left
+        else "all trained before"
+    )
+    others = sum(bool(t.user_attrs["placement"]) for t in export.front_trials(study)) - counts[CANDIDATE]
+    more = f" ({others} more of it are left out; --count takes more)" if others > 0 else ""
     say(
-        f"\nFinalists: {counts[CANDIDATE]} of the front, the base, "
+        f"\nFinalists: {counts[CANDIDATE]} of the front{more}, the base, "
         f"{wording.count(counts[RANDOM], 'random placement')} and "
         f"{wording.count(counts[CONVOLUTION], 'plain convolution')}, each under "
         f"{r.finalist_seeds} seeds for {wording.count(r.long_epochs, 'epoch')}: "
-        f"as long as {len(of) * r.finalist_seeds * r.long_epochs / r.epochs:.0f} placements trained to the end.\n"
+        f"{work}.\n"
         f"They are scored on {prepared.reported.split} ({prepared.reported.images['val']} images), which the search "
         f"never saw. Ctrl-C stops it; the same command goes on."
     )
 
 
-def train(prepared: Setting, base: WarmBase, of: Sequence[Contender], say: Say) -> None:
-    """Run what is missing, a line a training."""
+def train(study: optuna.Study, prepared: Setting, base: WarmBase, of: Sequence[Contender], say: Say) -> None:
+    """Run what is missing, a line a training; the study tells `status` how far it is."""
     plan = finalists.planned(prepared, of)
     missing = jobs.missing(prepared.reporting(), plan, finalists.trainings(prepared))
     if len(missing) < len(plan):
@@ -192,7 +243,10 @@ def train(prepared: Setting, base: WarmBase, of: Sequence[Contender], say: Say) 
     began, score = time.monotonic(), prepared.task.columns[0]
     for number, rows in enumerate(finalists.train(prepared, base, plan, workers, slots.share(workers)), 1):
         left = (time.monotonic() - began) / number * (len(missing) - number) / 60
-        last = rows[-1]
+        last, done = rows[-1], len(plan) - len(missing) + number
+        study.set_user_attr(
+            outcome.PROGRESS, {"done": done, "of": len(plan), "minutes": left, "go_on": again(study, prepared)}
+        )
         what = last["reason"] or f"{prepared.task.metric} {float(last[score]):.4f}"
         say(f"{number} of {len(missing)}: {last['placement']}, seed {last['seed']}: {what}; {left:.0f} min left")
 
@@ -201,6 +255,7 @@ def keep(study: optuna.Study, folder: Path, found: Outcome) -> None:
     """Store the outcome with the study and in its folder, whole or not at all."""
     told = json.loads(json.dumps(found.to_json()))
     study.set_user_attr(outcome.ATTRIBUTE, told)
+    study.set_user_attr(outcome.PROGRESS, {})
     path = folder / "finalists" / FILE
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -123,7 +123,7 @@ def run(setting: Setting, warm: WarmBase, job: Job) -> Score:
     )
     if job.keep:
         Path(job.keep).parent.mkdir(parents=True, exist_ok=True)
-        export.save(Path(job.keep), trained, overrides)
+        export.save(Path(job.keep), trained, overrides | {"data": str(setting.dataset.named)})
     return score
 
 

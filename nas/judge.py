@@ -11,10 +11,10 @@ import optuna
 
 from nas import export, finalists, passes, verdict, verdict_words
 from nas.finalists import Contender, FinalistsError
+from nas.interval import Interval
 from nas.objective import VERSIONS
 from nas.outcome import CANDIDATE, CONVOLUTION, GAIN, LOSS, NONE, RANDOM, Entry, Outcome
 from nas.setting import Setting
-from nas.spread import Interval
 from search_spaces import Placement
 
 Timed = tuple[Interval, float]  # latency over the base's, and milliseconds
@@ -72,7 +72,8 @@ def judge(study: optuna.Study, setting: Setting, of: Sequence[Contender], comman
         versions=VERSIONS,
     )
     told = replace(told, advice=advice(found))
-    return replace(told, sentences=verdict_words.whole(told, over_random(found)))
+    half = advice(found, verdict_words.POINT / 2)
+    return replace(told, sentences=verdict_words.whole(told, over_random(found), half))
 
 
 def measure(
@@ -133,7 +134,7 @@ def over_random(m: Measured) -> Interval | None:
     return verdict.intervals(m.gains, m.noise, contrast, m.images, apart, max(len(group) - 1, 1))[0]
 
 
-def advice(m: Measured) -> int | None:
+def advice(m: Measured, point: float = verdict_words.POINT) -> int | None:
     """Seeds with which the candidates that may gain a point would be told: if they gain that, or what they seem to.
 
     None where none of them would be told by 30 seeds; the number that there is where none is open. How often this rule
@@ -145,7 +146,6 @@ def advice(m: Measured) -> int | None:
         variance, df, images = (float(x) for x in (m.noise.variance[i], m.noise.df[i], m.images[i, i]))
         return verdict.seeds_to_tell(gain, variance, df, seeds, m.count, images)
 
-    point = verdict_words.POINT
     wanted = [
         told(i, point) or told(i, max(gain.value, point))
         for i, gain in enumerate(found)

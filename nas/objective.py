@@ -31,7 +31,7 @@ VERSIONS = {
     "ultralytics": ultralytics.__version__,
     "optuna": optuna.__version__,
 }
-DOUBTFUL, TRIES = 0.98, 3  # a block only adds work: a candidate that seems faster than the base is measured again
+DOUBTFUL, NOISY, TRIES = 0.98, 0.5, 3  # measured again: what seems faster than the base, and what was disturbed
 
 
 class CandidateFailed(RuntimeError):
@@ -99,7 +99,8 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     show(trial, setting, graft)
     if top < len(ends):
         raise optuna.TrialPruned(f"paused at rung {top} of {len(ends)}")
-    export.keep(setting.folder, trial.number, trained, overrides_of(setting, setting.recipe.epochs))
+    args = overrides_of(setting, setting.recipe.epochs) | {"data": str(setting.dataset.named)}
+    export.keep(setting.folder, trial.number, trained, args)
     return values(setting.recipe.objectives, found, score)
 
 
@@ -143,13 +144,19 @@ def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
     r = setting.recipe
     fused = deploy.runner(model, r.latency_backend, r.imgsz, setting.device)
     tries: list[cost.Latency] = []
-    while len(tries) < TRIES and (not tries or tries[-1].ratio < DOUBTFUL):
+    while len(tries) < TRIES and (not tries or doubtful(tries[-1])):
         with steps(setting).silent(), all_threads(setting):
             tries.append(cost.latency(fused, setting.fused, r.imgsz, r.latency_runs))
-    measured = sorted(tries, key=lambda one: one.ratio)[len(tries) // 2]
+    last = tries[-1]
+    measured = sorted(tries, key=lambda one: one.ratio)[len(tries) // 2] if doubtful(last) else last
     if not len(placement):
         measured = replace(measured, ratio=1.0)  # the base over itself: by definition, what is measured is noise
     return cost.Cost(cost.params(model), setting.predict(placement)[1], measured)
+
+
+def doubtful(one: cost.Latency) -> bool:
+    """Whether to measure again: a block only adds work, and on a quiet machine times lie close together."""
+    return one.ratio < DOUBTFUL or one.iqr_ms > NOISY * one.ms
 
 
 def steps(setting: Setting) -> locks.Steps:

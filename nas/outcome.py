@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nas.spread import Interval
+from nas.interval import Interval
 
 BASE, CANDIDATE, RANDOM, CONVOLUTION = "base", "candidate", "random", "convolution"  # what an entry is there for
 ATTRIBUTE = "finalists"  # of a study: its Outcome as JSON
-GAIN, NONE, LOSS = "gain", "none", "loss"  # what the verdict is; a loss: every candidate is below the base for certain
+PROGRESS = "finalists_progress"  # of a study, while they train: done, of, minutes left, the command that goes on
+GAIN, NONE, LOSS = "gain", "none", "loss"  # what the verdict is; a loss: every candidate is shown to be below the base
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def of_study(study: Any) -> Outcome | None:
 
 
 def winner(found: Outcome) -> Entry | None:
-    """The candidate that gains most for certain, by its lower bound; None where none does."""
+    """The candidate that is shown to gain most, by its lower bound; None where none is."""
     sure = [e for e in found.of(CANDIDATE) if e.gain is not None and e.gain.low > 0]
     return max(sure, key=lambda e: e.gain.low if e.gain else 0.0) if sure else None
 

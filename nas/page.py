@@ -24,7 +24,7 @@ from search_spaces import Placement
 ASSETS = Path(__file__).parent / "assets"
 MOST_CANDIDATES = 20  # rows of the front where no finalists were trained
 PRINTED = 60  # rows of the table of trials that paper shows
-HEADLINES = {outcome.GAIN: "gain", outcome.NONE: "no gain told", outcome.LOSS: "loss"}
+HEADLINES = {outcome.GAIN: "gain", outcome.NONE: "no gain shown", outcome.LOSS: "loss"}
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def chosen(found: Points, told: Outcome | None) -> tuple[Placement, str]:
     """The best candidate of the verdict, else the best of the front, and the words for it."""
     candidates = [e for e in told.of(outcome.CANDIDATE) if e.gain and e.placement] if told else []
     if told and (won := outcome.winner(told)):
-        return Placement.from_json(won.placement), "the finalist that gains most for certain"
+        return Placement.from_json(won.placement), "the finalist that is shown to gain most"
     if candidates:
         best = max(candidates, key=lambda e: e.gain.value if e.gain else -1.0)
-        return Placement.from_json(best.placement), "the best finalist, whose gain is not told"
+        return Placement.from_json(best.placement), "the best finalist, whose gain is not shown"
     on_front = [p for p in found.front if p.placement]
     if not on_front:
         return Placement(), "the untouched base: no placement stands above it"

@@ -18,8 +18,8 @@ from scipy import stats
 
 from nas import cost, deploy, graph, jobs, objective, recipe, weights
 from nas.finalists import Contender
+from nas.interval import Interval
 from nas.setting import Setting
-from nas.spread import Interval
 from nas.warm import WarmBase
 from search_spaces import Placement
 

@@ -47,6 +47,9 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     except TrainingFailed as e:
         say(f"error: {e}")
         sys.exit(1)
+    except KeyboardInterrupt:
+        say("Stopped before the first placement; the same command goes on.")
+        sys.exit(130)
     status = 0
     with Display(study, setting, console) as display:
         try:
@@ -97,7 +100,7 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
     except TrainingFailed as e:
         raise TrainingFailed(f"the base could not be trained: {e}; see {setting.log}") from e
     say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
-    if said := studies.look_ahead(study, setting, base):
+    if said := studies.look_ahead(study, setting, base, say):
         say(said)
     return study, setting, base
 
@@ -217,7 +220,7 @@ def say_all(setting: Any, say: Callable[[str], None]) -> None:
 
 def introduce(setting: Any) -> list[str]:
     """What the checks found."""
-    from nas import rungs
+    from nas import rungs, wording
 
     r, d, c = setting.recipe, setting.dataset, setting.base_cost
     lines = [f"note: {text}" for text in setting.notes]
@@ -234,6 +237,12 @@ def introduce(setting: Any) -> list[str]:
         f"training: {r.epochs} epochs a placement, after {r.warm_epochs} of the base"
         + (f"; {rungs.shares(r.rungs)[0]:.0%} of it first, the rest for the promising" if r.rungs > 1 else ""),
     ]
+    if r.finalists:
+        count = (3 * r.finalists + 1) * r.finalist_seeds
+        lines.append(
+            f"finalists: at the end up to {count} trainings of {wording.count(r.long_epochs, 'epoch')}, as long as "
+            f"{count * r.long_epochs / r.epochs:.0f} placements trained to the end; --no-finalists for none"
+        )
     return lines
 
 
@@ -287,13 +296,16 @@ def what_next(study: Any, setting: Any, console: Console) -> None:
     """Where the results are, and what to do with them."""
     from nas import outcome
 
-    folder = setting.folder
-    verdict = "" if outcome.of_study(study) else f"The verdict:  python -m nas finalists {folder}\n"
+    folder, found = setting.folder, outcome.of_study(study)
+    won = outcome.winner(found) if found else None
+    verdict = "" if found else f"The verdict:  python -m nas finalists {folder}\n"
+    take = f"Take one:     python -m nas export {folder} --pick {'verdict' if won else 'knee'} -o mine"
+    take += "" if won else "    (no gain is shown for any of them; the base is the safe choice)"
     console.print(
         f"\n{verdict}"
         f"Read it:      {folder}/report.html    (again: python -m nas report {folder})\n"
         f"Look at it:   python -m nas dashboard {folder}    (pictures, YAMLs and weights to download)\n"
-        f"Take one:     python -m nas export {folder} --pick knee -o mine\n"
+        f"{take}\n"
         f"Train it:     yolo {setting.task.name} train model=mine/<name>.pt data=... epochs=100",
         highlight=False,
         markup=False,

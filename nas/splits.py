@@ -67,7 +67,7 @@ def divide(dataset: Dataset, task: str = "detect") -> Divided:
         made = home / (view if task == "classify" else f"{view}.yaml")
         path = Path(told[view]["path"]) if told[view]["path"] else made
         read = dataset if path == dataset.path else data.check(path, task)
-        views.append(replace(read, title=dataset.title, split=told[view]["split"], warnings=()))
+        views.append(replace(read, title=dataset.title, split=told[view]["split"], origin=dataset.path, warnings=()))
     return Divided(views[0], views[1], tuple(told["notes"]))
 
 

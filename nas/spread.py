@@ -7,16 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nas.interval import Interval as Interval
+
 RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and where it lies with 95%; NaN where the data do not carry it."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from rich.text import Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from nas import progress, wording
+from nas import outcome, progress, wording
 from nas.progress import Progress, Reference, clock
 from nas.recipe import RecipeError, near
 from nas.storage import hide_password, open_storage
@@ -104,14 +104,28 @@ def told(study: optuna.Study) -> Iterator[str | Table]:
     facts.add_row("how far", Text(far(p, recipe["rungs"])))
     if not finished:
         facts.add_row("how long", Text(long(p)))
+    if said := finals(attrs):
+        facts.add_row("finalists", Text(said))
     facts.add_row("best", Text(progress.best(p, metric)))
-    facts.add_row("worth it", Text(progress.waiting(p, ended=finished)))
+    if not finished:
+        facts.add_row("worth it", Text(progress.waiting(p)))
     yield facts
+    if judged := verdict(study):
+        yield f"\n{judged}"
     if p.front:
         whole = wording.count(p.whole, "placement")
         yield f"\nPareto front of {whole} trained to the end, hypervolume {p.worth.now:.4f}"
         yield rows(p, metric)
-        yield verdict(study) or progress.CAVEAT
+        yield progress.CAVEAT
+
+
+def finals(attrs: Mapping[str, Any]) -> str | None:
+    """How far the finalists are, where they train or were interrupted."""
+    told = attrs.get(outcome.PROGRESS)
+    if not told:
+        return None
+    left = f"{told['minutes']:.0f} min left when the last one ended"
+    return f"{told['done']} of {told['of']} trainings, {left}; {told['go_on']} goes on if it was stopped"
 
 
 def states(p: Progress, trials: Sequence[FrozenTrial], gone: int, finished: bool) -> Iterator[str]:
@@ -191,8 +205,6 @@ def verdict(study: optuna.Study) -> str | None:
     """What the finalists came to, in its first sentence; None before they were trained."""
     if "finalists" not in study.user_attrs:
         return None
-    from nas import outcome  # imports pandas
-
     found = outcome.of_study(study)
     return f"Finalists: {found.sentences[0]}" if found and found.sentences else None
 

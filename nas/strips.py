@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from nas import wording
-from nas.spread import Interval
+from nas.interval import Interval
 
 WIDTH, HEIGHT = 150, 16
 

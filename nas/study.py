@@ -120,7 +120,7 @@ def known(study: optuna.Study, setting: Setting) -> proposals.Known:
     return proposals.Known(setting.space, setting.allowed, kin, gflops, latency, r.objectives, r.rungs)
 
 
-def look_ahead(study: optuna.Study, setting: Setting, warm: WarmBase) -> str | None:
+def look_ahead(study: optuna.Study, setting: Setting, warm: WarmBase, say: Callable[[str], None]) -> str | None:
     """Before the first placement, where the sampler can use it: every block at every site, see nas/scout.py.
 
     Returns:
@@ -128,7 +128,8 @@ def look_ahead(study: optuna.Study, setting: Setting, warm: WarmBase) -> str | N
     """
     if setting.recipe.sampler != sampler.EHVI or SCOUTED in study.user_attrs:
         return None
-    started = time.monotonic()
+    started, pairs = time.monotonic(), sum(len(blocks) for _, blocks in setting.space.sites)
+    say(f"looking at {pairs} pairs of a block and a site before any training; some seconds to some minutes")
     try:
         cells, images = scout.scout(setting, warm)
     except (RuntimeError, ValueError, MemoryError, OSError) as e:

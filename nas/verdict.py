@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from nas.spread import Interval
+from nas.interval import Interval
 
 LEVEL = 0.95
 SMALL = 0.002  # gain below which the noise is taken to be that of no gain, in the score's units

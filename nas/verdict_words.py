@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nas import wording
+from nas.interval import Interval
 from nas.outcome import CANDIDATE, LOSS, Entry, Outcome, winner
-from nas.spread import Interval
 
 POINT = 0.01  # of the score; what people call one mAP
 
@@ -18,15 +18,16 @@ def entry(e: Entry, metric: str) -> str:
         return f"Gains {plus_minus(e.gain)} points of {metric}{price}."
     if e.gain.high < 0:
         return f"Loses {plus_minus(negative(e.gain))} points of {metric}{price}."
-    return f"Not told from the base: {between(e.gain)} points of {metric}{price}."
+    return f"Not shown to differ from the base: {between(e.gain)} points of {metric}{price}."
 
 
-def whole(told: Outcome, over_random: Interval | None) -> tuple[str, ...]:
+def whole(told: Outcome, over_random: Interval | None, half: int | None = None) -> tuple[str, ...]:
     """The verdict first, then what it rests on and what it is worth beside the controls.
 
     Args:
         told: All but its sentences.
         over_random: The candidates' mean gain over random placements.
+        half: Seeds with which a gain of half a point would be told.
     """
     judged = [e for e in told.of(CANDIDATE) if e.gain]
     first, about = headline(told, judged)
@@ -37,27 +38,30 @@ def whole(told: Outcome, over_random: Interval | None) -> tuple[str, ...]:
         found.append(beside_random(over_random, len(judged)))
     open_ = sum(e.gain is not None and e.gain.low <= 0 <= e.gain.high for e in judged)
     if open_:
-        found.append(how_to_tell(open_, told.advice, len(told.seeds)))
+        found.append(how_to_tell(open_, told.advice, len(told.seeds), half))
     failed = [e for e in told.of(CANDIDATE) if e.gain is None]
     found += [f"{e.label} is not judged: {e.reason}." for e in failed]
     return tuple(found)
 
 
 def headline(told: Outcome, judged: list[Entry]) -> tuple[str, Entry | None]:
-    """The verdict, and the candidate that it is about: of those that gain, the one that gains most for certain."""
+    """The verdict, and the candidate that it is about: the one that is shown to gain most."""
     where = f"on {told.split}"
     known = [e for e in judged if e.gain]
     best = winner(told)
     if best is not None and best.gain is not None:
         more = sum(e.gain is not None and e.gain.low > 0 for e in known)
-        others = f" {more} of {wording.count(len(known), 'finalist')} gain for certain." if len(known) > 1 else ""
+        others = f" {more} of {len(known)} finalists are shown to gain." if len(known) > 1 else ""
         price = f" for {cost(best)}" if best.latency else ""
         return f"{best.label} gains {plus_minus(best.gain)} points of {told.metric} {where}{price}.{others}", best
     if told.outcome == LOSS:
-        return f"The base is best: every finalist loses {told.metric} {where}, for certain.", None
-    most = max(e.gain.high for e in known if e.gain)
-    limit = f"at most {max(most, 0) / POINT:.1f} points of {told.metric} {where}, with 95%"
-    return f"No placement beats the base beyond noise: {limit}.", None
+        return f"The base is best: every finalist is shown to lose {told.metric} {where}.", None
+    most = max(0.0, *(e.gain.high for e in known if e.gain)) / POINT
+    who = "the one finalist gains at most" if len(known) == 1 else f"of {len(known)} finalists none gains more than"
+    return (
+        f"No placement beats the base beyond noise: {who} {most:.1f} points of {told.metric} {where}, with 95%.",
+        None,
+    )
 
 
 def beside_convolutions(e: Entry) -> str:
@@ -69,7 +73,7 @@ def beside_convolutions(e: Entry) -> str:
         return f"That is {plus_minus(over)} points more than {same} gain."
     if over.high < 0:
         return f"It is {plus_minus(negative(over))} points less than {same} gain: capacity pays here, not attention."
-    return f"Whether attention does it is not told: {between(over)} points over {same}."
+    return f"Whether it takes attention is open: {between(over)} points over {same}."
 
 
 def beside_random(over: Interval, candidates: int) -> str:
@@ -80,21 +84,30 @@ def beside_random(over: Interval, candidates: int) -> str:
     if over.high < 0:
         return f"{who} {plus_minus(negative(over))} points less than random placements do on average."
     return (
-        f"Whether searching beats drawing at random is not told: {who.lower()} {between(over)} points over the mean "
-        f"of random placements."
+        f"Whether searching beats drawing at random is open: {who.lower()} {between(over)} points over the mean of "
+        f"random placements."
     )
 
 
-def how_to_tell(candidates: int, seeds: int | None, had: int) -> str:
-    """What it would take to know."""
-    who = "one finalist it stays open whether it gains" if candidates == 1 else (
-        f"{candidates} finalists it stays open whether they gain"
-    )  # fmt: skip
+def how_to_tell(candidates: int, seeds: int | None, had: int, half: int | None) -> str:
+    """What it would take to know.
+
+    Args:
+        seeds: With how many those that may gain a point would be told; ``had`` where there are none, None where no
+            number would do.
+        half: With how many a gain of half a point would be told, of the noisiest that may have one.
+    """
+    who = "one finalist it is open whether it gains"
+    who = who if candidates == 1 else f"{candidates} finalists it is open whether they gain"
     if seeds is None:
         return f"Of {who}: not even 30 seeds would tell."
-    if seeds <= had:
-        return f"Of {who}; what they may gain is below one point."
-    return f"Of {who}; {seeds} seeds would probably tell more: `--seeds {seeds}` adds the missing ones."
+    if seeds > had:
+        return f"Of {who}; {seeds} seeds would probably tell more: `--seeds {seeds}` adds the missing ones."
+    if half is None:
+        return f"Of {who}; a whole point it is not, and not even 30 seeds would tell half a point."
+    if half <= had:
+        return f"Of {who}; half a point it is not."
+    return f"Of {who}; a whole point it is not. {half} seeds would probably tell half a point: `--seeds {half}`."
 
 
 def cost(e: Entry) -> str:

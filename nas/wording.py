@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.spread import Interval
+    from nas.interval import Interval
 
 MINUS = "−"
 SHIFTED = 0.0005  # from here on an interval is not symmetric and is told by its ends

@@ -19,8 +19,8 @@ from integration_support import start
 from test_dashboard import free_port
 
 from nas import dashboard, export, outcome
+from nas.interval import Interval
 from nas.outcome import CANDIDATE, Outcome
-from nas.spread import Interval
 
 PLOT = ".js-plotly-plot"
 
@@ -37,7 +37,7 @@ def judged(searched: Searched, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """A finished study with its finalists judged and its report written."""
     output = tmp_path_factory.mktemp("judged") / "runs"
     shutil.copytree(searched.output, output)
-    asked = ("--output", output, "--count", 1, "--seeds", 3, "--epochs", 1, "--workers", 1)
+    asked = ("--output", output, "--count", 1, "--seeds", 3, "--epochs", 1, "--workers", 1, "--anyway")
     assert call_cli("finalists", "first", *asked).code == 0
     study, folder = dashboard.find("first", None, str(output))
     found = outcome.of_study(study)

@@ -22,8 +22,8 @@ from optuna.trial import TrialState, create_trial
 from optuna_dashboard.artifact._backend import list_study_artifacts
 
 from nas import board_files, dashboard, export, report
+from nas.interval import Interval
 from nas.outcome import ATTRIBUTE, BASE, CANDIDATE, GAIN, RANDOM, Entry, Outcome
-from nas.spread import Interval
 
 
 def free_port() -> int:

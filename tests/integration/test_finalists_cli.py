@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import Result, Searched, write_recipe
+from conftest import Result, Searched, call_cli, write_recipe
 from ultralytics import YOLO
 
-from nas import dashboard, jobs, outcome
+from nas import dashboard, jobs, outcome, task
 from nas.outcome import BASE, CANDIDATE, CONVOLUTION, RANDOM
 
 Cli = Callable[..., Result]
@@ -24,7 +24,7 @@ def rows(folder: Path, epochs: int) -> pd.DataFrame:
 
 
 def test_a_verdict_from_trainings_that_the_search_never_saw(cli: Cli, copied: Searched) -> None:
-    asked = ("finalists", "first", "--output", copied.output, "--count", 1, "--seeds", 3, "--workers", 1)
+    asked = ("finalists", "first", "--output", copied.output, "--count", 1, "--seeds", 3, "--workers", 1, "--anyway")
     result = cli(*asked, "--epochs", 1)
     assert result.code == 0, result.text[-3000:]
     study, folder = dashboard.find("first", None, str(copied.output))
@@ -42,7 +42,7 @@ def test_a_verdict_from_trainings_that_the_search_never_saw(cli: Cli, copied: Se
     assert len(done) == 12 and set(done.seed) == {1, 2, 3} and done.reason.isna().all()
     assert done.groupby("seed").batches_sha.nunique().eq(1).all()  # common random numbers
     assert done.map50_95_of_other_images.str.split().str.len().eq(100).all()
-    assert [YOLO(p).task for p in sorted((folder / "finalists").glob("*.pt"))] == ["detect"] * 2
+    assert [YOLO(p).task for p in sorted((folder / "finalists").glob("*-1-epochs.pt"))] == ["detect"] * 2
 
     again = cli(*asked, "--epochs", 1)
     assert again.code == 0 and "12 of 12 trainings were done before" in again.text
@@ -50,12 +50,17 @@ def test_a_verdict_from_trainings_that_the_search_never_saw(cli: Cli, copied: Se
     more = cli(*(a if a != 3 else 4 for a in asked), "--epochs", 1)
     assert more.code == 0 and "12 of 16 trainings were done before" in more.text
     assert len(rows(folder, 1)) == 16
+    fewer = cli(*asked, "--epochs", 1)
+    assert "4 seeds are there and all count" in fewer.text and len(rows(folder, 1)) == 16
+    said = call_cli("status", "first", "--output", copied.output).text
+    assert found.sentences[0] in said and "worth it" not in said and "of 16 trainings" not in said
     assert outcome.of_study(dashboard.find("first", None, str(copied.output))[0]).seeds == (1, 2, 3, 4)  # type: ignore[union-attr]
 
 
 def test_search_ends_with_a_verdict_and_says_beforehand_what_it_takes(
-    cli: Cli, tmp_path: Path, tiny_data: Path, tiny_base: Path, tiny_space: Path
+    cli: Cli, tmp_path: Path, tiny_data: Path, tiny_base: Path, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(task.Task, "poor", lambda self, classes: 0.0)  # the tiny model learns nothing in a second
     recipe = write_recipe(
         tmp_path / "r.yaml", data=tiny_data, base=tiny_base, space=tiny_space, trials=3, name="whole",
         output=tmp_path / "runs", finalists=1, finalist_seeds=3, finalist_epochs=1, slots=1,
@@ -63,6 +68,7 @@ def test_search_ends_with_a_verdict_and_says_beforehand_what_it_takes(
     result = cli("search", "--recipe", recipe)
     assert result.code == 0, result.text[-3000:]
     assert "8 images to train on, 4 to search on (val), 4 to report on (test)" in result.text
+    assert "finalists: at the end up to 12 trainings of 1 epoch" in result.text
     assert "They are scored on test (4 images), which the search never saw" in result.text
     study, folder = dashboard.find("whole", None, str(tmp_path / "runs"))
     found = outcome.of_study(study)
@@ -75,7 +81,8 @@ def test_search_ends_with_a_verdict_and_says_beforehand_what_it_takes(
 def test_another_recipe_is_refused_and_an_interrupt_goes_on(
     cli: Cli, copied: Searched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("finalists", "first", "--output", copied.output, "--count", 1, "--seeds", 3, "--epochs", 1, "--workers", 1)
+    more = ("--count", 1, "--seeds", 3, "--epochs", 1, "--workers", 1, "--anyway")
+    asked = ("finalists", "first", "--output", copied.output, *more)
     run_all = jobs.run_all
 
     def stopped(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
@@ -86,7 +93,11 @@ def test_another_recipe_is_refused_and_an_interrupt_goes_on(
 
     monkeypatch.setattr(jobs, "run_all", stopped)
     result = cli(*asked)
-    assert result.code == 130 and "goes on from here" in result.text
+    folder = copied.output / "first"
+    again = f"`python -m nas finalists {folder} --count 1 --seeds 3 --epochs 1` goes on from here"
+    assert result.code == 130 and again in result.text
+    said = call_cli("status", "first", "--output", copied.output).text
+    assert "2 of 12 trainings" in said and "--count 1 --seeds 3 --epochs 1" in said
     monkeypatch.setattr(jobs, "run_all", run_all)
     assert outcome.of_study(dashboard.find("first", None, str(copied.output))[0]) is None
     result = cli(*asked)
@@ -107,7 +118,8 @@ def test_another_recipe_is_refused_and_an_interrupt_goes_on(
     ("args", "told"),
     [
         (("nothing",), "study 'nothing' not found"),
-        (("first", "--seeds", "2"), "greater than or equal to 3"),
+        (("first", "--seeds", "2"), "--seeds 2: expected 3 or more; fewer know nothing of the noise"),
+        (("first",), "it has hardly learnt this data, and a verdict would be on how untrained models start"),
         (("first", "--workers", "many"), "expected auto or a number of processes"),
     ],
 )

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from nas import ablation, wording
+from nas.interval import Interval
 from nas.outcome import BASE, CANDIDATE, CONVOLUTION, NONE, RANDOM, Entry, Outcome
 from nas.points import Point, Points
-from nas.spread import Interval
 
 LABEL = 'neck.p3=my_block(kind="a&b_100%$") + neck.p4=eca'
 PLACED = {"neck.p3": {"my_block": {"kind": "a&b_100%$"}}, "neck.p4": "eca"}

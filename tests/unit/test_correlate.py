@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from nas import correlate, jobs
+from nas.interval import Interval
 from nas.protocol import Protocol
-from nas.spread import Interval
 from nas.task import TASKS
 from search_spaces.space import parse
 

@@ -11,7 +11,7 @@ from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
 ORDER = """
-    errors options plugin __init__ doctor quiet locks children onefile front spread wording outcome verdict
+    errors options plugin __init__ doctor quiet locks children onefile front interval spread wording outcome verdict
     verdict_words mixed protocol shapes graph fit placing demo recipe table trainings effects effects_words storage
     history progress status dataset labels cost deploy agreement weights folders data splits task pixels matching
     resample validate reading score legs trainer train surrogate ehvi rungs proposals sampler setting warm scout

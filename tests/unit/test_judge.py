@@ -75,7 +75,7 @@ def test_placebos_are_not_told(opened: tuple[optuna.Study, Setting, list[Contend
     write(prepared, of, [0.0] * len(of), 0.006)
     found = judge.judge(study, prepared, of, "made")
     assert found.outcome == NONE and outcome.winner(found) is None
-    assert found.sentences[0].startswith("No placement beats the base beyond noise: at most")
+    assert found.sentences[0].startswith("No placement beats the base beyond noise: the one finalist gains at most")
     assert found.advice is not None and found.advice > SEEDS
 
 

@@ -21,8 +21,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from nas import charts, effects_table, outcome, page, pictures, points, report_command
+from nas.interval import Interval
 from nas.outcome import BASE, CANDIDATE, CONVOLUTION, GAIN, LOSS, NONE, RANDOM, Entry, Outcome
-from nas.spread import Interval
 from search_spaces import Block, Placement
 
 EVIL = "<script>alert(1)</script>"
@@ -182,7 +182,7 @@ def test_every_link_and_label_has_its_target_and_every_picture_a_name(told_page:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "said"), [(GAIN, 0.015, "gain"), (NONE, 0.001, "no gain told"), (LOSS, -0.02, "loss")]
+    ("kind", "value", "said"), [(GAIN, 0.015, "gain"), (NONE, 0.001, "no gain shown"), (LOSS, -0.02, "loss")]
 )
 def test_every_verdict_is_told_first_with_its_intervals(kind: str, value: float, said: str) -> None:
     text = shown(make(None, told=compared(kind, value)))
@@ -194,7 +194,7 @@ def test_every_verdict_is_told_first_with_its_intervals(kind: str, value: float,
     assert "list of candidates" not in words
     side = {GAIN: "up", NONE: "open", LOSS: "down"}[kind]
     assert f'<svg class="strip {side}"' in text
-    assert ("whose gain is not told" in words) == (kind != GAIN)
+    assert ("whose gain is not shown" in words) == (kind != GAIN)
 
 
 def test_without_finalists_it_says_that_these_are_candidates_and_what_makes_the_verdict() -> None:

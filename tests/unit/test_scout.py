@@ -108,8 +108,8 @@ def test_a_study_looks_once_and_its_sampler_knows(prepared: tuple[Any, Any]) -> 
 
     of, base = prepared
     made = study.open_study(of, optuna.storages.InMemoryStorage())
-    assert "looked at" in str(study.look_ahead(made, of, base))
-    assert study.look_ahead(made, of, base) is None
+    assert "looked at" in str(study.look_ahead(made, of, base, print))
+    assert study.look_ahead(made, of, base, print) is None
     cells = {(c.site, c.block): c for c in scout.from_json(made.user_attrs[study.SCOUTED])}
     known = study.known(made, of)
     site, blocks = of.space.sites[0]
@@ -120,7 +120,7 @@ def test_a_study_looks_once_and_its_sampler_knows(prepared: tuple[Any, Any]) -> 
     assert sizes[0] * worths[1] == pytest.approx(sizes[1] * worths[0]) and one != two
     assert isinstance(made.sampler.inner, proposals.EHVISampler)  # type: ignore[attr-defined]
     other = replace(of, recipe=of.recipe.model_copy(update={"sampler": "tpe"}))
-    assert study.look_ahead(made, other, base) is None
+    assert study.look_ahead(made, other, base, print) is None
 
 
 def test_what_cannot_be_looked_at_stops_nothing(prepared: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_what_cannot_be_looked_at_stops_nothing(prepared: tuple[Any, Any], monke
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(scout, "scout", broken)
-    assert "goes on without" in str(study.look_ahead(made, of, base))
+    assert "goes on without" in str(study.look_ahead(made, of, base, print))
     assert study.SCOUTED not in made.user_attrs
     base_flops = of.base_cost.gflops
     site, (block, *_) = of.space.sites[0]

@@ -62,6 +62,7 @@ def test_every_task_in_three_parts(tmp_path: Path, task: str, has_test: bool) ->
     now = parts(found, task)
     assert disjoint(now) and found.notes == ()
     assert (found.search.title, found.report.title) == (dataset.title, dataset.title)
+    assert found.search.named == found.report.named == dataset.path == dataset.named
     if has_test:
         assert (found.search.split, found.report.split) == ("val", "test")
         assert found.search.digest == dataset.digest and found.search.path == dataset.path

@@ -7,7 +7,7 @@ import pytest
 from scipy import special, stats
 
 from nas import verdict
-from nas.spread import Interval
+from nas.interval import Interval
 from nas.verdict import Noise
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from nas import outcome, verdict_words
+from nas.interval import Interval
 from nas.outcome import BASE, CANDIDATE, GAIN, LOSS, NONE, Entry, Outcome
-from nas.spread import Interval
 
 
 def candidate(label: str, value: float, half: float, ratio: float = 1.03, plain: Interval | None = None) -> Entry:
@@ -33,7 +33,12 @@ def told(result: str, *entries: Entry, advice: int | None = 5) -> Outcome:
     [
         (0.014, 0.005, 1.03, "Gains 1.4 ± 0.5 points of mAP50-95 for 3% more latency."),
         (-0.02, 0.004, 0.95, "Loses 2.0 ± 0.4 points of mAP50-95 for 5% less latency."),
-        (0.001, 0.004, 1.002, "Not told from the base: between −0.3 and +0.5 points of mAP50-95 for no more latency."),
+        (
+            0.001,
+            0.004,
+            1.002,
+            "Not shown to differ from the base: between −0.3 and +0.5 points of mAP50-95 for no more latency.",
+        ),
     ],
 )
 def test_an_entry(value: float, half: float, ratio: float, said: str) -> None:
@@ -45,7 +50,7 @@ def test_a_gain_names_the_one_that_gains_most_for_certain() -> None:
     found = told(GAIN, wide, sure, candidate("none", 0.001, 0.004))
     first, second, third, *_ = verdict_words.whole(found, Interval(0.01, 0.004, 0.016))
     assert first == (
-        "sure gains 2.0 ± 0.5 points of mAP50-95 on test for 3% more latency. 2 of 3 finalists gain for certain."
+        "sure gains 2.0 ± 0.5 points of mAP50-95 on test for 3% more latency. 2 of 3 finalists are shown to gain."
     )
     assert second == "That is 1.5 ± 0.5 points more than plain convolutions of the same GFLOPs at the same sites gain."
     assert third.startswith("The finalists gain 1.0 ± 0.6 points more than random placements do on average")
@@ -56,15 +61,18 @@ def test_a_gain_names_the_one_that_gains_most_for_certain() -> None:
 def test_no_gain_is_a_result() -> None:
     found = told(NONE, candidate("a", 0.001, 0.002), candidate("b", -0.001, 0.003), advice=8)
     first, *rest = verdict_words.whole(found, Interval(0.0, -0.001, 0.001))
-    assert first == "No placement beats the base beyond noise: at most 0.3 points of mAP50-95 on test, with 95%."
+    assert first == (
+        "No placement beats the base beyond noise: of 2 finalists none gains more than 0.3 points of mAP50-95 on test, "
+        "with 95%."
+    )
     assert "8 seeds would probably tell more: `--seeds 8`" in rest[-1] and outcome.winner(found) is None
-    assert rest[0].startswith("Whether searching beats drawing at random is not told")
+    assert rest[0].startswith("Whether searching beats drawing at random is open")
 
 
 def test_a_loss_is_told_and_what_failed_too() -> None:
     lost = replace(candidate("c", 0.0, 0.0), gain=None, reason="out of memory")
     first, *rest = verdict_words.whole(told(LOSS, candidate("a", -0.02, 0.004), lost), None)
-    assert first == "The base is best: every finalist loses mAP50-95 on test, for certain."
+    assert first == "The base is best: every finalist is shown to lose mAP50-95 on test."
     assert rest == ["c is not judged: out of memory."]
     assert verdict_words.entry(lost, "mAP50-95") == "Not judged: out of memory."
 
@@ -74,7 +82,7 @@ def test_a_loss_is_told_and_what_failed_too() -> None:
     [
         (Interval(0.01, 0.002, 0.018), "That is 1.0 ± 0.8 points more than plain convolutions"),
         (Interval(-0.01, -0.018, -0.002), "It is 1.0 ± 0.8 points less than plain convolutions"),
-        (Interval(0.001, -0.004, 0.006), "Whether attention does it is not told: between −0.4 and +0.6 points over"),
+        (Interval(0.001, -0.004, 0.006), "Whether it takes attention is open: between −0.4 and +0.6 points over"),
     ],
 )
 def test_beside_plain_convolutions(over: Interval, said: str) -> None:
@@ -82,8 +90,15 @@ def test_beside_plain_convolutions(over: Interval, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "said"),
-    [(None, "not even 30 seeds would tell"), (5, "below one point"), (9, "9 seeds would probably tell more")],
+    ("seeds", "half", "said"),
+    [
+        (None, None, "not even 30 seeds would tell."),
+        (5, None, "not even 30 seeds would tell half a point."),
+        (5, 5, "half a point it is not."),
+        (5, 7, "7 seeds would probably tell half a point: `--seeds 7`."),
+        (9, 20, "9 seeds would probably tell more"),
+    ],
 )
-def test_what_it_would_take(seeds: int | None, said: str) -> None:
-    assert said in verdict_words.how_to_tell(1, seeds, 5) and said in verdict_words.how_to_tell(2, seeds, 5)
+def test_what_it_would_take(seeds: int | None, half: int | None, said: str) -> None:
+    for candidates in (1, 2):
+        assert said in verdict_words.how_to_tell(candidates, seeds, 5, half)

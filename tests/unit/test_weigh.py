@@ -15,15 +15,26 @@ from search_spaces import Placement
 
 @pytest.mark.parametrize(
     ("measured", "told"),
-    [([1.1], 1.1), ([0.985], 0.985), ([0.5, 1.2], 1.2), ([0.5, 0.6, 1.2], 0.6), ([0.5, 0.6, 0.7], 0.6)],
+    [
+        ([1.1], 1.1),
+        ([0.985], 0.985),
+        ([0.5, 1.2], 1.2),
+        ([0.5, 0.6, 1.2], 1.2),
+        ([0.5, 0.6, 0.7], 0.6),
+        ([-1.5, 1.1], 1.1),  # below 0: that ratio, and times that lie far apart
+        ([-1.5, -1.4, -1.1], 1.4),
+    ],
 )
-def test_a_candidate_that_seems_faster_than_the_base_is_measured_again(
+def test_what_seems_faster_than_the_base_or_was_disturbed_is_measured_again(
     measured: list[float], told: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = list(measured)
 
     def latency(*args: Any) -> cost.Latency:
-        return cost.Latency(1.0, 0.1, 1.0, left.pop(0), 3, "cpu", "float32", 1, 64, 1, "single", "torch")
+        ratio = left.pop(0)
+        return cost.Latency(
+            1.0, 0.1 if ratio > 0 else 0.8, 1.0, abs(ratio), 3, "cpu", "float32", 1, 64, 1, "single", "torch"
+        )
 
     monkeypatch.setattr(cost, "latency", latency)
     monkeypatch.setattr(cost, "params", lambda model: 7)
