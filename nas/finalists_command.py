@@ -219,7 +219,7 @@ def introduce(study: optuna.Study, prepared: Setting, of: Sequence[Contender], s
         else "all trained before"
     )
     others = sum(bool(t.user_attrs["placement"]) for t in export.front_trials(study)) - counts[CANDIDATE]
-    more = f" ({others} more of it are left out; --count takes more)" if others > 0 else ""
+    more = f" ({others} more left out; --count takes more)" if others > 0 else ""
     say(
         f"\nFinalists: {counts[CANDIDATE]} of the front{more}, the base, "
         f"{wording.count(counts[RANDOM], 'random placement')} and "
