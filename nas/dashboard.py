@@ -21,7 +21,6 @@ from optuna.trial import FrozenTrial
 from nas import board_files, export, outcome, progress, report, wording
 from nas.board_files import artifact_store as artifact_store
 from nas.board_files import upload as upload
-from nas.interval import Interval
 from nas.outcome import Outcome
 from nas.progress import Progress, Reference
 from nas.report import code, plain
@@ -167,13 +166,15 @@ def study_note(study: optuna.Study, on_front: list[FrozenTrial]) -> str:
     lines = [
         f"# {plain(study.study_name)}",
         "",
+        *(finals(found) if found else [f"**{progress.CAVEAT}** It says who is worth a longer training."]),
+        "",
+        *["## The search", ""] * bool(found),
         f"{p.trained} of {wording.count(p.asked, 'placement')} trained{whole}, on {code(recipe['data'])}, "
         f"{wording.count(recipe['epochs'], 'epoch')} each from the same warm base, seed {recipe['seed']}. "
         f"Score: {metric}{of_head} on {plain(', '.join(splits))}; latency was measured in {recipe['latency_backend']}.",
         "",
-        f"Best: {plain(progress.best(p, metric))}. Worth waiting: {plain(progress.waiting(p, p.trained >= p.asked))}.",
-        "",
-        *(finals(found) if found else [f"**{progress.CAVEAT}** It says who is worth a longer training."]),
+        f"Best by one training: {plain(progress.best(p, metric))}."
+        + (f" Worth waiting: {plain(progress.waiting(p))}." if p.trained < p.asked else ""),
         "",
         *front_table(study, on_front, p, metric, two_heads),
         "",
@@ -208,19 +209,15 @@ def finals(found: Outcome) -> Iterator[str]:
     yield f"**{plain(found.sentences[0])}**" if found.sentences else "**Finalists were trained.**"
     yield from (f"{plain(s)}" for s in found.sentences[1:])
     yield ""
-    yield f"| finalist | {plain(found.metric)} over the base, {plain(found.split)} | over random | latency |"
-    yield "|---|---:|---:|---:|"
+    about = f"points of {plain(found.metric)} over the base, {plain(found.split)}"
+    yield f"| finalist | {about} | over random | over plain convolutions | latency |"
+    yield "|---|---:|---:|---:|---:|"
     for e in found.entries:
-        told = e.reason if e.reason else span(e.gain)
-        label = e.label if e.role in (outcome.BASE, outcome.CANDIDATE) else f"{e.label} ({e.role})"
-        latency = f"x{e.latency.value:.3f}" if e.latency else "-"
-        yield f"| {plain(label)} | {plain(told)} | {span(e.over_random)} | {latency} |"
+        told = e.reason if e.reason else wording.gain(e.gain)
+        label = e.label if e.role in (outcome.BASE, outcome.CANDIDATE) else f"{e.label} ({wording.ROLES[e.role]})"
+        cells = (told, wording.gain(e.over_random), wording.gain(e.over_convolution), wording.ratio(e.latency))
+        yield f"| {plain(label)} | {' | '.join(plain(cell) for cell in cells)} |"
     yield ""
     seeds = wording.count(len(found.seeds), "seed")
     epochs = wording.count(found.epochs, "epoch")
-    yield f"{seeds} each, {epochs}; made by {code(found.command)}. The search's own front:"
-
-
-def span(interval: Interval | None) -> str:
-    """``+0.0210 (+0.0130 to +0.0290)``, or a dash."""
-    return f"{interval.value:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})" if interval else "-"
+    yield f"{seeds} each, {epochs}; 95% intervals; made by {code(found.command)}"

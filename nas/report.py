@@ -24,7 +24,7 @@ from nas.progress import CAVEAT
 INK, BASE, FRONT, OTHER = "#1f2937", "#111827", "#d1495b", "#9aa5b1"
 BEYOND, PAUSED, WHOLE = "beyond a limit, not trained", "paused", "trained to the end"
 ON_FRONT, UNTOUCHED = "Pareto front", "untouched base"
-TITLE = 90  # letters in a line below the title
+TITLE = 70  # letters in a line below the title
 RIM = {"line": {"color": "white", "width": 1}}
 MARKERS: dict[str, dict[str, Any]] = {
     BEYOND: {"color": OTHER, "symbol": "x-thin-open", "size": 7},
@@ -142,11 +142,11 @@ def pareto_figure(study: optuna.Study) -> go.Figure:
     figure.update_yaxes(title=_score_name(names[0], done), row=1, col=1)
     title = _title(study, len(done), count)
     figure.update_layout(
-        title={"text": title, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 14}},
+        title={"text": title, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 20}},
         template="plotly_white",
         font={"color": INK, "family": "system-ui, sans-serif"},
         legend={"orientation": "h", "y": -0.15, "yanchor": "top", "x": 0, "xanchor": "left"},
-        margin={"t": 44 + 18 * title.count("<br>"), "r": 20},
+        margin={"t": 50 + 18 * title.count("<br>"), "r": 20},
         height=620,
     )
     return figure

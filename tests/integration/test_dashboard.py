@@ -243,8 +243,8 @@ def test_a_verdict_takes_the_place_of_the_caveat(copied: Searched) -> None:
     dashboard.dress(study, folder)
     note = optuna_dashboard.get_note(study)
     assert r"**a\_b gains \*2\* points.**" in note and "no findings" not in note
-    assert r"| neck.p3=a\|b | +0.0200 (+0.0100 to +0.0300) | - | - |" in note
-    assert r"| neck.p3=c (random) | no memory \| left |" in note and "2 seeds each, 1 epoch" in note
+    assert r"| neck.p3=a\|b | +2.0 ± 1.0 | - | - | - |" in note
+    assert r"| neck.p3=c (random placement) | no memory \| left |" in note and "2 seeds each, 1 epoch" in note
     assert "a_b gains *2* points." in report.pareto_figure(study).layout.title.text
 
 
