@@ -234,7 +234,7 @@ def introduce(setting: Any) -> list[str]:
         f"{c.latency.head} head)",
         f"space: {setting.space.name}, {len(setting.space.sites)} sites, {setting.space.size:,} placements; "
         f"sampler {r.sampler}; objectives {', '.join([setting.task.metric, *r.objectives[1:]])}",
-        f"training: {r.epochs} epochs a placement, after {r.warm_epochs} of the base"
+        f"training: {wording.count(r.epochs, 'epoch')} a placement, after {r.warm_epochs} of the base"
         + (f"; {rungs.shares(r.rungs)[0]:.0%} of it first, the rest for the promising" if r.rungs > 1 else ""),
     ]
     if r.finalists:
