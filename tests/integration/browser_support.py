@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+from apt_support import install
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -37,14 +36,9 @@ class Watched:
 
 def find_chromium() -> str:
     """Chromium's path; installed where this user may, else the tests are skipped and say what is missing."""
+    if not any(map(shutil.which, NAMES)):
+        install("chromium")
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None and shutil.which("apt-get") and os.name == "posix" and os.geteuid() == 0:
-        subprocess.run(["apt-get", "update"], capture_output=True, timeout=300)
-        command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
-        subprocess.run(
-            command, capture_output=True, timeout=600, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        )
-        found = shutil.which("chromium")
     if found is None:
         pytest.skip("no Chromium here, and no right to install it: apt-get install chromium")
     return found

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from apt_support import install
 
 PASSWORD = "a-secret-of-the-tests"
 
@@ -22,11 +23,8 @@ def find_binaries() -> Path:
         found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
         if found:
             return Path(found).parent
-        if attempt == 1 and shutil.which("apt-get") and os.geteuid() == 0:
-            env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(["apt-get", "update"], capture_output=True, timeout=300)
-            command = ["apt-get", "install", "-y", "--no-install-recommends", "postgresql"]
-            subprocess.run(command, capture_output=True, timeout=600, env=env)
+        if attempt == 1:
+            install("postgresql")
     pytest.skip("no PostgreSQL here, and no right to install it: apt-get install postgresql")
 
 
