@@ -63,16 +63,9 @@ class Display:
         """An Optuna callback: a plain line for a finished trial."""
         if not self.console.is_terminal:
             self.say(self._line(study, trial))
-        score, of = trial.user_attrs.get("score"), self.setting.task
-        if (
-            score
-            and trial.user_attrs.get("placement") == {}
-            and score["value"] < of.poor(len(self.setting.dataset.names))
-        ):
-            self.say(
-                f"warning: the base itself reaches only {of.metric} {score['value']:.4f}; what is compared here is how "
-                "an untrained model starts. More --warm-epochs, or better --weights."
-            )
+        score = trial.user_attrs.get("score")
+        if score and trial.user_attrs.get("placement") == {} and (said := self.setting.poor(score["value"])):
+            self.say(f"warning: {said}")
 
     def progress(self) -> Progress:
         """All figures of now; computed again when a trial has changed its state."""

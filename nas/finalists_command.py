@@ -82,7 +82,7 @@ def command(
         say(f"error: the base could not be trained: {e}; see {prepared.log}")
         sys.exit(1)
     status = run(study, prepared, base, console)
-    while until_told and status == 0 and (more := wanted(study, prepared)):
+    while until_told and status == 0 and (more := wanted(study)):
         say(f"\nNot told yet: {more} seeds.")
         prepared = with_seeds(prepared, more)
         status = run(study, prepared, base, console)
@@ -92,12 +92,13 @@ def command(
     sys.exit(status)
 
 
-def wanted(study: optuna.Study, prepared: Setting) -> int | None:
-    """More seeds, as the verdict advises, up to :data:`MOST`; None where it advises none or there are so many."""
+def wanted(study: optuna.Study) -> int | None:
+    """More seeds, as the verdict advises, up to :data:`MOST`; None where a gain is told or it advises no more."""
     found = outcome.of_study(study)
-    more = min(found.advice, MOST) if found and found.advice else 0
-    open_ = found is not None and outcome.winner(found) is None
-    return more if open_ and more > prepared.recipe.finalist_seeds else None
+    if found is None or found.advice is None or outcome.winner(found) is not None:
+        return None
+    more = min(found.advice, MOST)
+    return more if more > len(found.seeds) else None
 
 
 def of_study(
@@ -182,14 +183,10 @@ def refuse_poor(study: optuna.Study, prepared: Setting, anyway: bool) -> None:
     Raises:
         FinalistsError: The base's score in the search is that low.
     """
-    base, of = export.base_trial(study), prepared.task
-    value = base.user_attrs["score"]["value"] if base else 0.0
-    if not anyway and value < of.poor(len(prepared.dataset.names)):
-        raise finalists.FinalistsError(
-            f"the base itself reaches only {of.metric} {value:.4f}: it has hardly learnt this data, and a verdict "
-            "would be on how untrained models start. Search again with more --warm-epochs or better --weights "
-            "(`finalists --anyway` judges all the same)"
-        )
+    base = export.base_trial(study)
+    said = prepared.poor(base.user_attrs["score"]["value"] if base else 0.0)
+    if said and not anyway:
+        raise finalists.FinalistsError(f"{said}; no verdict on that (`finalists --anyway` gives one all the same)")
 
 
 def with_seeds(prepared: Setting, count: int) -> Setting:

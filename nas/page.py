@@ -154,7 +154,6 @@ def render(page: Page) -> str:
         units=wording.UNITS,
         printed=PRINTED,
         count=wording.count,
-        listed=wording.listed,
         css=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),
         js=Markup((ASSETS / "report.js").read_text(encoding="utf-8")),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),

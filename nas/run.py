@@ -278,13 +278,8 @@ def show_front(study: Any, setting: Any, console: Console, status: int, seconds:
     if better := [x for x in export.unfinished(study) if (export.gain(study, x) or 0) > 0][:SHOWN]:
         names = ", ".join(f"{x.user_attrs['label']} ({export.gain(study, x):+.4f})" for x in better)
         console.print(f"Above the base where they stopped, and not trained to the end: {names}", markup=False)
-    if base is not None and base.user_attrs["score"]["value"] < of.poor(len(setting.dataset.names)):
-        console.print(
-            f"warning: the base itself reaches only {of.metric} {base.user_attrs['score']['value']:.4f}; "
-            "what is compared here is how an untrained model starts. More --warm-epochs, or better --weights.",
-            highlight=False,
-            markup=False,
-        )
+    if said := base is not None and setting.poor(base.user_attrs["score"]["value"]):
+        console.print(f"warning: {said}", highlight=False, markup=False)
     console.print(
         f"'vs base': {of.metric} on {setting.dataset.split} over the untouched base under the same batches. One seed, "
         "one short\ntraining: differences of a few 0.001 are noise; these are candidates, no findings.",

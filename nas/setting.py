@@ -96,6 +96,15 @@ class Setting:
                 return f"{name} {value:,.6g}{unit} above the limit of {limit:,.6g}{unit}"
         return None
 
+    def poor(self, value: float) -> str | None:
+        """What is to be said where the base scores so little that it has hardly learnt anything, or None."""
+        if value >= self.task.poor(len(self.dataset.names)):
+            return None
+        return (
+            f"the base itself reaches only {self.task.metric} {value:.4f}: what is compared is how an untrained model "
+            "starts. More --warm-epochs, or better --weights"
+        )
+
     def allowed(self, placement: Placement) -> bool:
         """Whether the limits that need no measurement allow a placement."""
         if self.recipe.max_params is None and self.recipe.max_gflops is None:

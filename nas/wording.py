@@ -80,8 +80,3 @@ def duration(seconds: float | None) -> str:
 def count(n: int, one: str, many: str | None = None) -> str:
     """``1 seed``, ``5 seeds``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def listed(items: list[str] | tuple[str, ...]) -> str:
-    """``a, b and c``"""
-    return ", ".join(items[:-1]) + (" and " if len(items) > 1 else "") + items[-1] if items else ""

@@ -119,7 +119,10 @@ def test_another_recipe_is_refused_and_an_interrupt_goes_on(
     [
         (("nothing",), "study 'nothing' not found"),
         (("first", "--seeds", "2"), "--seeds 2: expected 3 or more; fewer know nothing of the noise"),
-        (("first",), "it has hardly learnt this data, and a verdict would be on how untrained models start"),
+        (
+            ("first",),
+            "More --warm-epochs, or better --weights; no verdict on that (`finalists --anyway` gives one all the same)",
+        ),
         (("first", "--workers", "many"), "expected auto or a number of processes"),
     ],
 )
