@@ -6,27 +6,31 @@ one table of all curves. What a person has uploaded stays.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.artifacts import upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial
 
 from nas import export, model_card
+from nas.backends import ArtifactStore, Careful, Folder, StoreError, there
+from nas.curves import curve, curves
+from nas.errors import InputError
+from nas.store import open_store
 
 PREFIX = "artifacts:"  # of a system attribute; set to null, as the dashboard does it, the artifact is removed
 LATER = re.compile(r"(?:dashboard:artifacts:(\d+):|artifacts:)[0-9a-f-]+")  # of the study, or given to a finished trial
+PLACE = "artifacts"  # user attribute of the study: where all files travel, for machines with folders of their own
 CURVES = "curves.csv"
 OURS = re.compile(r"trial-\d+-[0-9a-f]+\.(yaml|pt|json|md|csv)|curves\.csv")
 KINDS = {
@@ -38,39 +42,56 @@ KINDS = {
 }
 
 
-def artifact_store(folder: Path) -> FileSystemArtifactStore:
-    """The study's artifacts, in its folder."""
+def artifact_store(folder: Path, address: str | None = None) -> ArtifactStore:
+    """The study's artifacts: at the address of its user attribute `artifacts`, or in its folder."""
+    if (shared := open_store(address)) is not None:
+        return shared.artifacts
     place = folder / "artifacts"
     place.mkdir(parents=True, exist_ok=True)
-    return FileSystemArtifactStore(place)
+    return Careful(Folder(place), str(place))
 
 
-def upload(target: optuna.Study | optuna.Trial, file: Path, store: FileSystemArtifactStore) -> None:
+def upload(target: optuna.Study | optuna.Trial, file: Path, store: ArtifactStore) -> None:
     """Attach a file to a study or a running trial."""
     kind = KINDS.get(file.suffix)
     upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=target, mimetype=kind)
 
 
 def of_trial(trial: optuna.Trial, yaml: str, folder: Path) -> None:
-    """Attach a trial's YAML and training curve while it runs."""
-    store, name = artifact_store(folder), f"trial-{trial.number}-{trial.user_attrs['placement_id']}"
-    with tempfile.TemporaryDirectory() as scratch:
-        for ending, text in ((".yaml", yaml), (".csv", curve(trial.user_attrs["score"]))):
-            file = Path(scratch) / f"{name}{ending}"
-            file.write_text(text, encoding="utf-8")
-            upload(trial, file, store)
+    """Attach a trial's YAML and training curve while it runs; a store that is away costs the files, not the trial."""
+    name = f"trial-{trial.number}-{trial.user_attrs['placement_id']}"
+    try:
+        store = artifact_store(folder, trial.study.user_attrs.get(PLACE))
+        with tempfile.TemporaryDirectory() as scratch:
+            for ending, text in ((".yaml", yaml), (".csv", curve(trial.user_attrs["score"]))):
+                file = Path(scratch) / f"{name}{ending}"
+                file.write_text(text, encoding="utf-8")
+                upload(trial, file, store)
+    except (StoreError, InputError) as e:
+        print(f"trial {trial.number}: its files are not on the dashboard: {e}", file=sys.stderr)
 
 
-def refresh(study: optuna.Study, folder: Path, on_front: Sequence[FrozenTrial]) -> FileSystemArtifactStore:
-    """Bring the artifacts up to date: what is new or has changed is stored, what left the front removed."""
-    store, have = artifact_store(folder), stored(study)
+def refresh(study: optuna.Study, folder: Path, on_front: Sequence[FrozenTrial]) -> ArtifactStore:
+    """Bring the artifacts up to date: what is new or has changed is stored, what left the front removed.
+
+    What the store has lost, as one that the study was moved to has, is stored again where this machine has it.
+
+    Raises:
+        StoreError: The store cannot be reached.
+    """
+    store, have = artifact_store(folder, study.user_attrs.get(PLACE)), stored(study)
     with tempfile.TemporaryDirectory() as scratch:
         wanted: dict[tuple[int | None, str], Path] = {}
         for trial in on_front:
-            given = own(trial)
-            kept = (trial._trial_id, f"{export.point_name(trial)}.pt") in have
-            found = files(study, folder, trial, Path(scratch), kept)
-            wanted |= {(trial._trial_id, file.name): file for file in found if file.name not in given}
+            given, weights = own(trial), (trial._trial_id, f"{export.point_name(trial)}.pt")
+            at_hand = export.checkpoint(folder, trial.number).is_file()
+            if weights in have and at_hand and not there(store, have[weights]):
+                remove(study, weights[0], have.pop(weights), store)
+            for file in files(study, folder, trial, Path(scratch), weights in have):
+                if file.name not in given:
+                    wanted[trial._trial_id, file.name] = file
+                elif not there(store, given[file.name]):
+                    store.write(given[file.name], io.BytesIO(file.read_bytes()))
         table = Path(scratch) / CURVES
         table.write_text(curves(export.trained(study)), encoding="utf-8")
         wanted[None, CURVES] = table
@@ -109,29 +130,6 @@ def stand_in(file: Path, name: Path) -> None:
             shutil.copyfile(file, name)
 
 
-def curve(score: Mapping[str, Any]) -> str:
-    """CSV: training images seen, and the score there."""
-    return _csv(["images", "value"], [[p["images"], p["value"]] for p in points(score)])
-
-
-def curves(trials: Sequence[FrozenTrial]) -> str:
-    """CSV of all training curves, a placement's once."""
-    told = [(t.number, t.user_attrs["label"], points(t.user_attrs["score"])) for t in trials]
-    rows = [[number, label, p["images"], p["value"]] for number, label, along in told for p in along]
-    return _csv(["trial", "placement", "images", "value"], rows)
-
-
-def points(score: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The points of a training's curve; its end where none was recorded."""
-    return score.get("curve") or [{"images": score["images_seen"], "value": score["value"]}]
-
-
-def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *rows])
-    return text.getvalue()
-
-
 def stored(study: optuna.Study) -> dict[tuple[int | None, str], str]:
     """Our files that were given to the study (None) or to finished trials (their id), by name: the artifacts' ids.
 
@@ -139,7 +137,8 @@ def stored(study: optuna.Study) -> dict[tuple[int | None, str], str]:
     """
     attrs, found = study._storage.get_study_system_attrs(study._study_id), {}
     for key, value in attrs.items():
-        if (match := LATER.fullmatch(key)) and (meta := json.loads(value)) and OURS.fullmatch(meta["filename"]):
+        meta = json.loads(value) if (match := LATER.fullmatch(key)) else None
+        if match and meta and OURS.fullmatch(meta["filename"]) and key.endswith(f":{meta['artifact_id']}"):
             found[int(match[1]) if match[1] else None, meta["filename"]] = meta["artifact_id"]
     return found
 
@@ -168,7 +167,7 @@ def name_of(study: optuna.Study, artifact: str) -> str | None:
     return None
 
 
-def read(store: FileSystemArtifactStore, artifact: str) -> bytes | None:
+def read(store: ArtifactStore, artifact: str) -> bytes | None:
     """What is stored; None where it is on another machine."""
     try:
         with store.open_reader(artifact) as file:
@@ -182,7 +181,7 @@ def attribute(trial_id: int | None, artifact: str) -> str:
     return f"{PREFIX}{artifact}" if trial_id is None else f"dashboard:{PREFIX}{trial_id}:{artifact}"
 
 
-def add(study: optuna.Study, trial_id: int | None, file: Path, store: FileSystemArtifactStore) -> None:
+def add(study: optuna.Study, trial_id: int | None, file: Path, store: ArtifactStore) -> None:
     """Attach a file to a study, or to a finished trial of it, which Optuna itself has closed."""
     artifact = str(uuid.uuid4())
     with file.open("rb") as content:
@@ -191,7 +190,7 @@ def add(study: optuna.Study, trial_id: int | None, file: Path, store: FileSystem
     study._storage.set_study_system_attr(study._study_id, attribute(trial_id, artifact), json.dumps(meta))
 
 
-def remove(study: optuna.Study, trial_id: int | None, artifact: str, store: FileSystemArtifactStore) -> None:
+def remove(study: optuna.Study, trial_id: int | None, artifact: str, store: ArtifactStore) -> None:
     """Take an artifact away as the dashboard does it."""
     with suppress(ArtifactNotFound):
         store.remove(artifact)

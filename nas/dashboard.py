@@ -15,10 +15,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 import optuna_dashboard
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FrozenTrial
 
 from nas import board_files, export, outcome, progress, report, wording
+from nas.backends import ArtifactStore, StoreError
 from nas.board_files import artifact_store as artifact_store
 from nas.board_files import upload as upload
 from nas.outcome import Outcome
@@ -33,14 +33,21 @@ CARD = 450  # height of a picture's card in pixels: the dashboard cuts off what 
 WRITING = threading.Lock()  # a note and the picture are stored in parts: nobody is answered from half of them
 
 
-def dress(study: optuna.Study, folder: Path) -> FileSystemArtifactStore:
+def dress(study: optuna.Study, folder: Path) -> ArtifactStore:
     """Write the study's note, the Pareto picture and the front's files; again brings them up to date.
 
     Each trial's own note and files were written while it ran: Optuna closes a finished trial. The dashboard's own
     Pareto chart stays; ours carries names, the base and the placements.
+
+    Raises:
+        StoreError: The files could not be brought up to date; all else was.
     """
     on_front = export.front_trials(study)
-    store = board_files.refresh(study, folder, on_front)
+    away: StoreError | None = None
+    try:
+        store = board_files.refresh(study, folder, on_front)
+    except StoreError as e:
+        away = e
     note = study_note(study, on_front)
     figure = report.pareto_figure(study).update_layout(height=CARD) if on_front else None
     with WRITING:
@@ -49,6 +56,8 @@ def dress(study: optuna.Study, folder: Path) -> FileSystemArtifactStore:
             optuna_dashboard.save_note(study, whole)
         if figure is not None:
             optuna_dashboard.save_plotly_graph_object(study, figure, graph_object_id="pareto")
+    if away is not None:
+        raise away
     return store
 
 
@@ -63,8 +72,12 @@ def with_yours(note: str, old: str, name: str) -> str:
 
 def serve(study: optuna.Study, folder: Path, host: str, port: int) -> None:
     """Serve the dashboard until it is interrupted, and dress the study again whenever it has changed."""
-    before = state(study)
-    store = dress(study, folder)
+    before: Any = state(study)
+    try:
+        store = dress(study, folder)
+    except StoreError as e:  # the study can be read without its files; the follower tries again
+        print(f"the files of the dashboard are not at hand: {e}", file=sys.stderr)
+        before, store = None, artifact_store(folder, study.user_attrs.get(board_files.PLACE))
     app = in_turn(optuna_dashboard.wsgi(study._storage, artifact_store=store), study)
     ended = threading.Event()
     follower = threading.Thread(target=follow, args=(study, folder, before, ended), daemon=True)

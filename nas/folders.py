@@ -8,6 +8,7 @@ from pathlib import Path
 from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset
 
 from nas.dataset import SPLITS, DataError, Dataset
+from nas.images import readable
 from nas.quiet import quiet
 
 LAYOUT = "expected a folder with train/ and val/, in each one folder of images a class"
@@ -26,13 +27,14 @@ def check_folders(path: str | Path) -> Dataset:
         info = check_cls_dataset(root, split="val")
     names = {int(k): str(v) for k, v in info["names"].items()}
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
-    images, classes, warnings = {}, {}, []
+    images, classes, warnings = {}, {}, list[str]()
     for split in SPLITS:
         found = _images(Path(info[split]))
         images[split] = sum(len(files) for files in found.values())
         classes[split] = {name for name, files in found.items() if files}
         if not images[split]:
             raise DataError(f"dataset {path}: {info[split]} holds no image in its class folders; {LAYOUT}")
+        readable([str(file) for files in found.values() for file in files], path, split, warnings)
         for name, files in found.items():
             for file in files:
                 digest.update(f"{split}/{name}/{file.name}:{file.stat().st_size}\n".encode())

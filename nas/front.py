@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import moocore
 import numpy as np
@@ -23,6 +23,14 @@ def pareto(values: Values, directions: Sequence[str]) -> list[int]:
         return []
     kept = np.flatnonzero(moocore.is_nondominated(points, keep_weakly=False))
     return [int(i) for i in kept[np.lexsort(points[kept].T[::-1])]]
+
+
+def layers(points: np.ndarray) -> Iterator[np.ndarray]:
+    """Of losses [n, m]: indices, ascending, of the front, of the front of all others, and so on; equals together."""
+    if len(points):
+        rank = moocore.pareto_rank(points)
+        order = np.argsort(rank, kind="stable")
+        yield from np.split(order, np.flatnonzero(np.diff(rank[order])) + 1)
 
 
 def hypervolume(values: Values, directions: Sequence[str], reference: Sequence[float]) -> float:

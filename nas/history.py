@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Placement, SearchSpace
 
 PAUSED, RUNNING, DONE, DEAD, REFUSED = "paused", "running", "done", "dead", "refused"
 CLAIM = "claim"  # attribute of a trial: the placement that was chosen for it
+Trials = Sequence[FrozenTrial]
+Ended = dict[int, "Past | None"]  # by a trial's id in its storage
+_ended: WeakKeyDictionary[BaseStorage, dict[str, Ended]] = WeakKeyDictionary()  # and by the hash of the space
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,41 @@ class Past:
         return float(self.cost["latency"]["ratio"]) if self.cost.get("latency") else None
 
 
-def read(study: optuna.Study, space: SearchSpace) -> list[Past]:
-    """One entry a placement, in the order in which they were first tried; what was interrupted is as if never begun."""
+def read(study: optuna.Study, space: SearchSpace, trials: Trials | None = None) -> list[Past]:
+    """One entry a placement, in the order in which they were first tried; what was interrupted is as if never begun.
+
+    Args:
+        trials: The study's, where they are at hand.
+    """
     found: dict[str, Past] = {}
-    for trial in study.get_trials(deepcopy=False):
-        params = params_of(trial)
-        state = state_of(trial)
-        if state is None or not all(s in params for s, _ in space.sites):
-            continue
-        one = past(trial, space.placement(params), state)
+    for one in each(study, space, trials):
         old = found.get(one.placement.id)
         found[one.placement.id] = _joined(old, one) if old else one
     return list(found.values())
+
+
+def each(study: optuna.Study, space: SearchSpace, trials: Trials | None = None) -> Iterator[Past]:
+    """What each trial says that was not interrupted and whose placement is known.
+
+    A trial that has ended never changes: what it says is read once, and kept as long as the storage is open.
+    """
+    kept = _ended.setdefault(study._storage, {}).setdefault(space.hash, {})
+    for trial in study.get_trials(deepcopy=False) if trials is None else trials:
+        if not trial.state.is_finished():
+            one = _read(trial, space)
+        elif trial._trial_id in kept:
+            one = kept[trial._trial_id]
+        else:
+            one = kept[trial._trial_id] = _read(trial, space)
+        if one is not None:
+            yield one
+
+
+def _read(trial: FrozenTrial, space: SearchSpace) -> Past | None:
+    params, state = params_of(trial), state_of(trial)
+    if state is None or not all(s in params for s, _ in space.sites):
+        return None
+    return past(trial, space.placement(params), state)
 
 
 def state_of(trial: FrozenTrial) -> str | None:
