@@ -24,7 +24,7 @@ import torch
 import ultralytics
 import yaml as pyyaml
 
-from nas import export, model_card
+from nas import checkpoint, export, model_card
 from nas.errors import InputError
 from nas.onefile.block_file import BlockFile, block_file
 from nas.task import name_of
@@ -139,14 +139,16 @@ def carry_over(weights: Path, target: Path, file: BlockFile) -> None:
 
     Raises:
         BundleError: They differ, or the checkpoint still names something that will not be there.
+        WeightError: It holds more than weights.
     """
-    checkpoint = torch.load(weights, map_location="cpu", weights_only=False)
+    checkpoint.check(weights)
+    content = torch.load(weights, map_location="cpu", weights_only=False)
     with imported(file) as made:
         for key in ("model", "ema"):
-            if checkpoint.get(key) is not None:
-                checkpoint[key] = renamed(checkpoint[key], file, made)
-        checkpoint["train_args"] = _args(checkpoint.get("train_args") or {})
-        torch.save(checkpoint, target)
+            if content.get(key) is not None:
+                content[key] = renamed(content[key], file, made)
+        content["train_args"] = _args(content.get("train_args") or {})
+        torch.save(content, target)
     gone = {module.split(".")[0] for module, _ in file.names}
     if left := sorted(module for module in named_modules(target) if module.split(".")[0] in gone):
         raise BundleError(f"the checkpoint needs {', '.join(left)}, which is no class at the top of a file of blocks")
@@ -175,9 +177,9 @@ def renamed(model: Any, file: BlockFile, made: ModuleType) -> Any:
     return twin
 
 
-def named_modules(checkpoint: Path) -> set[str]:
+def named_modules(weights: Path) -> set[str]:
     """The modules whose classes or functions a checkpoint names."""
-    with zipfile.ZipFile(checkpoint) as archive:
+    with zipfile.ZipFile(weights) as archive:
         (pickle,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         operations = pickletools.genops(archive.read(pickle))
         return {str(argument).split(" ")[0] for code, argument, _ in operations if code.name == "GLOBAL"}

@@ -12,7 +12,7 @@ import ultralytics
 from rich.console import Console
 from rich.table import Table
 
-from nas import agreement, deploy
+from nas import agreement, deploy, plug_ins
 from nas.deploy_rows import Order, Row, run
 from nas.fit import load_modules
 from nas.setting import pick_device
@@ -32,6 +32,7 @@ def command(model: Path, device: str, to: Path | None, modules: list[str], **ask
         DeployError: A fault of the input, or no format could be done.
     """
     faults: list[str] = []
+    plug_ins.announce(modules, print)
     load_modules(tuple(modules), faults)
     try:
         where = pick_device(device or None)

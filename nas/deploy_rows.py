@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from ultralytics.nn.tasks import BaseModel
 
-from nas import agreement, cost, data, deploy, task, weights
+from nas import agreement, cost, data, deploy, label_cache, task, weights
 from nas.quiet import quiet, same_threads
 from nas.recipe import imgsz_fault, near
 
@@ -106,6 +106,7 @@ def run(order: Order, say: Callable[[str], None] = lambda text: None) -> list[Ro
     base = weights.open_model(order.base) if order.base else None
     of = task.of(model.yaml)
     found = data.check(order.data, of.name)
+    label_cache.check(found.path, of.name)
     if len(model.names) != len(found.names):
         raise deploy.DeployError(
             f"--data {order.data}: it has {len(found.names)} classes, {order.model.name} has {len(model.names)}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas import recipe
+from nas import plug_ins, recipe, train_files
 from nas.fit import attempt, load_modules
 
 EXAMPLE = "model=front/x.yaml data=my.yaml epochs=100"
@@ -44,6 +44,7 @@ def train(args: list[str], modules: list[str]) -> None:
         RecipeError: No model, no data, or an argument that Ultralytics does not have or take.
     """
     faults: list[str] = []
+    plug_ins.announce(modules, print)
     load_modules(tuple(modules), faults)
     call = read(args, faults)
     faults += argument_faults(call.values)
@@ -55,6 +56,7 @@ def train(args: list[str], modules: list[str]) -> None:
     if needs_data and not call.values.get("data"):
         faults.append(f"train needs data=..., for instance: {EXAMPLE}")
     stop_at(faults)
+    train_files.check(call.model, call.values, call.resumes)
     yolo = open_model(call)
     values = dict(call.values)
     if call.resumes:
@@ -210,10 +212,10 @@ def known_data(yolo: Any, call: Call) -> str:
 
 def check_data(path: Any, name: str) -> None:
     """Check a dataset for a task before the training starts; of other tasks Ultralytics checks it as it starts."""
-    from nas import data, task
+    from nas import data, label_cache, task
 
     if name in task.TASKS:
-        data.check(path, name)
+        label_cache.check(data.check(path, name).path, name)
 
 
 def warn_of_moved_rows(yolo: Any, call: Call) -> None:

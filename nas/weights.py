@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ from ultralytics.nn.tasks import (
 )
 from ultralytics.utils.downloads import attempt_download_asset
 
-from nas.errors import InputError
+from nas import checkpoint, trust
+from nas.errors import WeightError as WeightError
 from nas.quiet import quiet
 
 MODELS: dict[str, Any] = {  # Ultralytics' task -> its model
@@ -39,10 +41,6 @@ MODELS: dict[str, Any] = {  # Ultralytics' task -> its model
     "semantic": SemanticSegmentationModel,
     "depth": DepthModel,
 }
-
-
-class WeightError(InputError):
-    """Weights that do not belong to this graph, or that did not arrive where they belong."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def find(name: str | Path) -> str:
     Raises:
         WeightError: There is no such file, and it could not be downloaded.
     """
-    if Path(name).is_file():
+    if os.path.isfile(name):  # Path's own raises where the name is too long
         return str(name)
     reason = ""
     got = str(name)
@@ -82,7 +80,7 @@ def find(name: str | Path) -> str:
             got = str(attempt_download_asset(str(name)))
     except Exception as e:  # whatever the network says
         reason = f" ({' '.join(str(e).split())[:200]})"
-    if not Path(got).is_file():
+    if not os.path.isfile(got):
         raise WeightError(f"weights {name}: no such file, and it could not be downloaded{reason}")
     return got
 
@@ -91,10 +89,12 @@ def open_model(path: str | Path) -> Any:
     """Load a checkpoint's model in fp32, its EMA where it has one.
 
     Raises:
-        WeightError: The file is missing, no checkpoint, fused, or of a model that is none of :data:`MODELS`.
+        WeightError: The file is missing, no checkpoint, more than weights (nas/checkpoint.py), fused, or of a model
+            that is none of :data:`MODELS`.
     """
     if str(path).endswith(".pt") and not Path(path).is_file():
         raise WeightError(f"weights {path}: no such file")
+    checkpoint.check(path)
     try:
         model, _ = load_checkpoint(str(path))
     except ModuleNotFoundError as e:
@@ -115,6 +115,7 @@ def open_model(path: str | Path) -> Any:
 def build(cfg: Mapping[str, Any] | str, names: Mapping[int, str], channels: int = 3, seed: int = 0) -> Any:
     """Build the model of a YAML's task, without a word and without touching the global random state."""
     cfg = copy.deepcopy(dict(cfg)) if isinstance(cfg, Mapping) else yaml_model_load(cfg)
+    trust.refuse_code(cfg, "the model's YAML")
     cfg["nc"] = len(names)
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
