@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import keyword
+import os
 import pkgutil
 import re
 import sys
@@ -134,7 +135,7 @@ def load(path: str | Path) -> tuple[str, ...]:
     The file is imported under its own stem, so that its classes pickle; no other module may have that name.
     """
     file = Path(path).resolve()
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ValueError(f"modules file {str(path)!r} does not exist; expected a file of @attention classes")
     if not file.stem.isidentifier() or file.suffix != ".py":
         raise ValueError(f"modules file {file.name!r} cannot be imported; expected a name such as mine.py")
@@ -181,13 +182,16 @@ def _import_file(file: Path) -> None:
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[file.stem] = module
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no __pycache__ beside the user's file
     try:
         found.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[file.stem]
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(file.stem, None)
         for name in _names_of(file.stem):
             del _SPECS[name]
         raise ValueError(f"modules file {file.name!r} failed: {_brief(error)}") from error
+    finally:
+        sys.dont_write_bytecode = writes
 
 
 def _names_of(module: str) -> tuple[str, ...]:

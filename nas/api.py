@@ -36,6 +36,7 @@ from nas.data import Dataset
 from nas.data import check as check_dataset
 from nas.demo import demo_dataset
 from nas.display import Display
+from nas.trust import granted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ def load(study: str | Path, *, storage: str | None = None, output: str | Path = 
     return Study(*dashboard.find(str(study), storage, str(output)))
 
 
-def search(recipe: str | Path | None = None, **values: Any) -> Study:
+def search(recipe: str | Path | None = None, *, trust: bool = False, **values: Any) -> Study:
     """Search for the placements on the Pareto front of accuracy and cost; the same call again continues it.
 
     Without ``data`` it runs the demo. Returns when ``trials`` placements are trained and the finalists are judged
@@ -179,6 +180,7 @@ def search(recipe: str | Path | None = None, **values: Any) -> Study:
 
     Args:
         recipe: A study as a YAML file; values win over it.
+        trust: Take checkpoints that hold more than weights, and run a dataset's download script: both run code.
         values: Fields of a recipe (``data``, ``weights``, ``trials``, ``space``, ``name``, ...: see
             ``nas.recipe.Recipe``) and Ultralytics' training arguments (``imgsz``, ``batch``, ...). ``slots`` is
             what `--workers` and `--per-gpu` are; ``workers`` is Ultralytics', of reading pictures.
@@ -189,14 +191,15 @@ def search(recipe: str | Path | None = None, **values: Any) -> Study:
         SearchStopped: Trial after trial fails, or nothing new is left to try; what was trained is kept.
         KeyboardInterrupt: Stopped; what was trained is kept, and the same call goes on.
     """
-    study, prepared, base = run.begin(resolve(recipe, values), print)
-    try:
-        with display(study, prepared) as shown:
-            workers.run(study, prepared, base, shown)
-    finally:
-        studies.write(study, prepared, pictures=True)
-    if prepared.recipe.finalists and len(export.finished(study)) > 1:
-        finalists_command.compute(study, prepared, base, print)
+    with granted(trust):
+        study, prepared, base = run.begin(resolve(recipe, values), print)
+        try:
+            with display(study, prepared) as shown:
+                workers.run(study, prepared, base, shown)
+        finally:
+            studies.write(study, prepared, pictures=True)
+        if prepared.recipe.finalists and len(export.finished(study)) > 1:
+            finalists_command.compute(study, prepared, base, print)
     return Study(study, prepared.folder)
 
 
