@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nas import correlate, jobs, run, setting, slots, turn, warm
+from nas import correlate, jobs, opening, plug_ins, run, setting, slots, turn, warm
 from nas.recipe import RecipeError
 from nas.train import TrainingFailed
 from nas.warm import WarmBase
@@ -30,11 +30,16 @@ def command(recipe_path: Path | None, flags: dict[str, Any], args: list[str], co
         raise RecipeError(f"--times {times}: expected 3 to 20 times the short budget")
     console = Console(soft_wrap=True, file=sys.stdout)
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
-    prepared = setting.prepare(run.resolve(recipe_path, flags, args))
+    r = run.resolve(recipe_path, flags, args)
+    plug_ins.announce(r.modules, say)
+    prepared = setting.prepare(r)
+    try:
+        run.say_all(prepared, say)
+        introduce(prepared, correlate.planned(prepared, count, times), times, say)
+    except RecipeError:
+        opening.forget(prepared)
+        raise
     prepared.folder.mkdir(parents=True, exist_ok=True)
-    run.say_all(prepared, say)
-    planned = correlate.planned(prepared, count, times)
-    introduce(prepared, planned, times, say)
     with turn.interruptible():
         try:
             train(prepared, warm.warm_base(prepared), count, times, say)
@@ -76,7 +81,7 @@ def train(prepared: setting.Setting, base: WarmBase, count: int, times: int, say
         say(f"{total - len(missing)} of {total} trainings were done before.")
     if not missing:
         return
-    workers = slots.choose(prepared, len(missing), say)
+    workers = max(1, slots.choose(prepared, len(missing), say))
     left, done, began = sum(j.epochs for j in missing), 0, time.monotonic()
     work = correlate.run(prepared, base, count, times, workers, slots.share(workers))
     for number, rows in enumerate(work, 1):

@@ -32,6 +32,7 @@ class Latency:
         dtype: What the runtime computes in.
         backend: The runtime: torch, or that of an exported file (see :mod:`nas.deploy`). Studies from before it was
             recorded were measured in torch.
+        alone: False where another training on the device would not wait for it.
     """
 
     ms: float
@@ -46,6 +47,7 @@ class Latency:
     batch: int
     head: str
     backend: str = "torch"
+    alone: bool = True
 
 
 @dataclass(frozen=True)

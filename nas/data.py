@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 
+from nas import trust
 from nas.dataset import SPLITS, DataError, Dataset
 from nas.folders import check_folders
+from nas.images import readable
 from nas.labels import BadLabels, Layout, WrongLabels, classes, corners
+from search_spaces import yaml_file
 
+LONGEST_NAME = 200  # characters of a class
 THINGS = {"detect": "box", "segment": "polygon", "pose": "row of keypoints", "obb": "oriented box"}  # in a label file
 
 
 def check(path: str | Path, task: str = "detect") -> Dataset:
-    """Read a dataset's YAML and every label of its train and val splits; for classify, its folders.
+    """Read a dataset's YAML, every label and the head of every image of its train and val; for classify, its folders.
 
     Raises:
-        DataError: Missing file, no YAML, missing split, no image, no label that fits the task, or a class that the
-            YAML does not name.
+        DataError: Missing file, no YAML, missing split, no image that can be opened, no label that fits the task, or a
+            class that the YAML does not name.
     """
     if task == "classify":
         return check_folders(path)
@@ -32,11 +37,12 @@ def check(path: str | Path, task: str = "detect") -> Dataset:
     digest = hashlib.sha256(repr(sorted(names.items())).encode())
     if task == "pose":
         digest.update(repr([info.get(k) for k in ("kpt_shape", "flip_idx", "kpt_oks_sigmas")]).encode())
-    images, labels, warnings = {}, {}, []
+    images, labels, warnings = {}, {}, list[str]()
     for split in SPLITS:
         files = images_of(info[split], path, split)
         images[split] = len(files)
-        labels[split], bad, odd = _labels(files, names, path, split, digest, layout)
+        broken = readable(files, path, split, warnings)
+        labels[split], bad, odd = _labels(files, names, path, split, digest, layout, broken)
         if bad:
             warnings.append(
                 f"{split}: {len(bad)} of {len(files)} images have unusable labels and are ignored by Ultralytics "
@@ -51,7 +57,7 @@ def check(path: str | Path, task: str = "detect") -> Dataset:
             )
     file = Path(info["yaml_file"])
     keypoints = layout.keypoints if task == "pose" else None
-    channels, content = int(info.get("channels", 3)), digest.hexdigest()[:12]
+    channels, content = _channels(info, path), digest.hexdigest()[:12]
     title = file.resolve().parent.name
     return Dataset(file, title, names, images, labels, channels, content, keypoints, tuple(warnings))
 
@@ -73,28 +79,72 @@ def _keypoints(info: dict[str, Any], path: str | Path) -> tuple[int, int]:
 
 def resolve(path: str | Path, task: str) -> dict[str, Any]:
     """Ultralytics' own reading of the YAML, with its errors made into one line."""
-    file = Path(path)
-    if file.is_dir():
+    raw: Mapping[str, Any] = {}
+    if os.path.isdir(path):
         raise DataError(
             f"dataset {path}: a model for {task} expects the dataset's YAML file, got a folder "
             "(which is what a model for classify takes, such as --weights yolo11n-cls.pt)"
         )
-    if file.is_file():
-        try:
-            raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise DataError(f"dataset {path}: not a YAML file: {str(e).splitlines()[0]}") from e
-        if not isinstance(raw, dict):
-            raise DataError(f"dataset {path}: expected keys train, val and names, got {type(raw).__name__}")
-        nc, names = raw.get("nc"), raw.get("names")
-        if nc is not None and isinstance(names, list | dict) and nc != len(names):
-            raise DataError(f"dataset {path}: nc says {nc} classes, names lists {len(names)}; they must agree")
+    if os.path.isfile(path):
+        raw = _read_yaml(path)
     try:
-        return check_det_dataset(str(path))
+        return check_det_dataset(str(path), autodownload=not raw.get("download") or trust.given())
     except Exception as e:
         lines = [line.strip() for line in str(e).splitlines() if line.strip()]
         reason = " ".join(lines) or type(e).__name__
+        if isinstance(e, FileNotFoundError) and raw.get("download") and not trust.given():
+            source = " ".join(str(raw["download"]).split())[:100]
+            reason += (
+                f". Its `download: {source}` is not followed: it may run anything. Get the images by hand and put them "
+                f"where the YAML says; {trust.HINT}"
+            )
         raise DataError(f"dataset {path}: {reason}") from e
+
+
+def _read_yaml(path: str | Path) -> Mapping[str, Any]:
+    """The YAML of a user's own, its classes' names checked.
+
+    Raises:
+        DataError: It is no mapping, or its names are none.
+    """
+    try:
+        raw = yaml_file.read(path)
+    except yaml_file.Unreadable as e:
+        raise DataError(f"dataset {path}: {e}") from e
+    if not isinstance(raw, dict):
+        raise DataError(f"dataset {path}: expected keys train, val and names, got {type(raw).__name__}")
+    nc, names = raw.get("nc"), raw.get("names")
+    if not isinstance(names, list | dict):
+        return raw
+    if nc is not None and nc != len(names):
+        raise DataError(f"dataset {path}: nc says {nc} classes, names lists {len(names)}; they must agree")
+    seen: dict[str, Any] = {}
+    for key, name in names.items() if isinstance(names, dict) else enumerate(names):
+        text = str(name)
+        if isinstance(key, bool) or not str(key).isdecimal() or int(key) >= len(names):
+            last = len(names) - 1
+            raise DataError(
+                f"dataset {path}: names has the key {str(key)[:80]!r}, expected the classes' numbers, 0 to {last}"
+            )
+        if isinstance(name, list | dict) or name is None or not text.strip():
+            raise DataError(f"dataset {path}: class {key} is called {text[:80]!r}, expected a word")
+        if len(text) > LONGEST_NAME or not text.isprintable():
+            raise DataError(
+                f"dataset {path}: the name of class {key} has {len(text):,} characters, expected up to {LONGEST_NAME} "
+                f"that can be printed: {text[:80]!r}"
+            )
+        if text in seen:
+            raise DataError(f"dataset {path}: classes {seen[text]} and {key} are both called {text!r}; rename one")
+        seen[text] = key
+    return raw
+
+
+def _channels(info: Mapping[str, Any], path: str | Path) -> int:
+    """Channels of the images."""
+    found = info.get("channels", 3)
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= 1000:
+        raise DataError(f"dataset {path}: channels is {found!r}, expected a whole number such as 3")
+    return found
 
 
 def images_of(source: str | list[str], path: str | Path, split: str) -> list[str]:
@@ -104,9 +154,13 @@ def images_of(source: str | list[str], path: str | Path, split: str) -> list[str
         place = Path(item)
         if place.is_dir():
             files += [str(f) for f in place.rglob("*.*")]
-        else:
+            continue
+        try:
             lines = place.read_text(encoding="utf-8-sig").splitlines()
-            files += [str(place.parent / x[2:]) if x.startswith("./") else x for x in lines if x.strip()]
+        except (OSError, UnicodeDecodeError) as e:
+            why = "is no list of images in UTF-8" if isinstance(e, UnicodeDecodeError) else e.strerror or "no such file"
+            raise DataError(f"dataset {path}: {split}: {place}: {why}") from e
+        files += [str(place.parent / x[2:]) if x.startswith("./") else x for x in lines if x.strip()]
     kept = sorted(f for f in files if f.rpartition(".")[-1].lower() in IMG_FORMATS)
     if not kept:
         raise DataError(f"dataset {path}: {split} ({source}) holds no image")
@@ -114,7 +168,13 @@ def images_of(source: str | list[str], path: str | Path, split: str) -> list[str
 
 
 def _labels(
-    files: list[str], names: dict[int, str], path: str | Path, split: str, digest: Any, layout: Layout
+    files: list[str],
+    names: dict[int, str],
+    path: str | Path,
+    split: str,
+    digest: Any,
+    layout: Layout,
+    broken: Mapping[str, str],
 ) -> tuple[int, list[str], int]:
     """Read every label file of a split: number of labels, unusable files, files of odd polygons; feed the digest."""
     labels = img2label_paths(files)
@@ -138,7 +198,7 @@ def _labels(
                     f"dataset {path}: {label} has class {wrong[0]}, but names lists {len(names)} classes "
                     f"(0 to {len(names) - 1})"
                 )
-            count += len(found)
+            count += len(found) if image not in broken else 0
             odd += bool(found) and layout.task == "obb" and corners(text.decode("utf-8-sig")) != {4}
     return count, bad, odd
 

@@ -38,7 +38,7 @@ def find(which: str, images: int | None, storage: str | None, output: str = "run
     try:
         return trainings.from_study(dashboard.find(which, storage, output)[0], images)
     except RecipeError as e:
-        if storage is not None or (Path(output) / which / "study.db").is_file():
+        if storage is not None or os.path.isfile(Path(output) / which / "study.db"):
             raise
         if which in table.names():
             return trainings.from_table(table.read(which), images)

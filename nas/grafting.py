@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from ultralytics.nn.tasks import BaseModel, yaml_model_load
+from ultralytics.nn.tasks import BaseModel
 
-from nas import export, graph, weights
+from nas import export, graph, rows, weights
 from nas.placing import YAML, GraftError, check, doubts, parse, read
+from nas.trust import granted
 from search_spaces import Placement
 
 __all__ = ["GraftError", "Grafted", "check", "doubts", "graft", "graft_model", "parse", "read"]
@@ -46,6 +47,7 @@ def graft(
     wire: str = "residual",
     seed: int = 0,
     overwrite: bool = False,
+    trust: bool = False,
 ) -> Any:
     """Insert blocks into a trained detector and write it as a checkpoint that `yolo train` takes.
 
@@ -57,6 +59,7 @@ def graft(
         wire: "residual" starts as an exact copy of the base; "plain" is the bare block, and does not.
         seed: Of the new blocks' weights.
         overwrite: Whether ``output`` may exist.
+        trust: Read ``base`` also where it holds more than weights; such a file runs code as it is read.
 
     Returns:
         ``ultralytics.YOLO(output)``.
@@ -64,18 +67,19 @@ def graft(
     Raises:
         GraftError: A site, block or option that does not exist or fit; or ``output`` exists.
         GraphError: A graph that is not understood.
-        WeightError: A tensor that did not arrive.
+        WeightError: A tensor that did not arrive, or a base that holds more than weights.
     """
     from ultralytics import YOLO
 
     path = check_output(base, output, overwrite)
     chosen = placement if isinstance(placement, Placement) else read(placement)
-    if path.suffix in YAML:
-        write_yaml(dict(base.yaml) if isinstance(base, BaseModel) else load_yaml(str(base)), chosen, path, wire)
+    with granted(trust):
+        if path.suffix in YAML:
+            write_yaml(dict(base.yaml) if isinstance(base, BaseModel) else load_yaml(str(base)), chosen, path, wire)
+        else:
+            source = base if isinstance(base, BaseModel) else weights.open_model(weights.find(base))
+            write(graft_model(source, chosen, wire, seed), source, path)
         return YOLO(str(path))
-    source = base if isinstance(base, BaseModel) else weights.open_model(weights.find(base))
-    write(graft_model(source, chosen, wire, seed), source, path)
-    return YOLO(str(path))
 
 
 def graft_model(base: Any, placement: Placement, wire: str = "residual", seed: int = 0) -> Grafted:
@@ -160,10 +164,7 @@ def load_yaml(base: str) -> dict[str, Any]:
     """
     if base.endswith(".pt"):
         return dict(weights.open_model(weights.find(base)).yaml)
-    try:
-        return dict(yaml_model_load(base))
-    except (OSError, TypeError) as e:
-        raise GraftError(f"{base}: no such model YAML (for instance yolov10n.yaml)") from e
+    return rows.read(base)
 
 
 def _leaves(value: Any) -> list[Tensor]:

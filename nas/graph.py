@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas.rows import HEADS, check
 from nas.shapes import GraphError, Shape, shapes
 from search_spaces import Placement, Site
 
 POOLING = ("SPP", "SPPF", "SPPELAN")
 ATTENTION = ("PSA", "C2PSA", "C2fPSA")
-HEADS = (
-    *("Detect", "v10Detect", "Segment", "Segment26", "Pose", "Pose26", "OBB", "OBB26", "Classify"),
-    *("SemanticSegment", "Depth"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def sites(base: Mapping[str, Any]) -> tuple[Site, ...]:
     Raises:
         GraphError: A row is not understood.
     """
-    _check_rows(base)
+    check(base)
     everything = rows(base)
     last = len(everything) - 1
     if everything[last][2] not in HEADS:
@@ -185,16 +182,3 @@ def _tail(options: dict[str, Any], wire: str) -> list[Any]:
     if wire != "residual":
         return [options, wire]
     return [options] if options else []
-
-
-def _check_rows(base: Mapping[str, Any]) -> None:
-    """Refuse what is no graph: rows that are no `[from, repeats, module, args]`, or that read what is not there yet."""
-    for part in ("backbone", "head"):
-        if not isinstance(base.get(part), list) or not base[part]:
-            raise GraphError(f"{part}: expected a list of rows [from, repeats, module, args], got {base.get(part)!r}")
-    for i, row in enumerate(rows(base)):
-        if not isinstance(row, list) or len(row) != 4 or not isinstance(row[2], str) or not isinstance(row[3], list):
-            raise GraphError(f"row {i}: expected [from, repeats, module, args], got {row!r}")
-        for source in row[0] if isinstance(row[0], list) else [row[0]]:
-            if not isinstance(source, int) or source >= i or (i + source < 0 and i > 0 and source < 0):
-                raise GraphError(f"row {i} ({row[2]}): reads row {source!r}, which is not before it")

@@ -14,7 +14,7 @@ import torch
 from optuna.trial import FrozenTrial
 from ultralytics.nn.tasks import guess_model_scale
 
-from nas import cost, export, graph, weights
+from nas import cost, export, graph, plug_ins, weights
 from nas.errors import InputError
 from nas.fit import attempt, load_modules
 from nas.grafting import check, graft_model, load_yaml
@@ -70,7 +70,9 @@ def apply(study: optuna.Study, trial: FrozenTrial, base: str | None, start: str 
     facts = study.user_attrs
     faults: list[str] = []
     placement, wire = Placement.from_json(trial.user_attrs["placement"]), facts["identity"]["wire"]
-    load_modules(tuple(facts["recipe"]["modules"]), faults)
+    faults += plug_ins.faults_of(study)
+    if not faults:
+        load_modules(tuple(facts["recipe"]["modules"]), faults)
     trained = attempt(lambda: weights.open_model(weights.find(str(start))), faults) if start else None
     yaml = attempt(lambda: _yaml(base, trained), faults) if base or trained is not None else None
     names = trained.names if trained is not None else {i: str(i) for i in range(facts["classes"])}

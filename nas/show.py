@@ -43,7 +43,7 @@ def placement(items: list[str], base: str, wire: str, files: list[str]) -> None:
     from nas import grafting, graph
 
     load_files(files)
-    chosen, model = grafting.parse(items), grafting.load_yaml(base)
+    chosen, model = grafting.parse(items), model_of(base)
     grafting.check(chosen, model, wire)
     graft = graph.insert(model, chosen, wire)
     old = {new: row for row, new in graft.moved.items()}
@@ -69,7 +69,7 @@ def cost(items: list[str], base: str, imgsz: int, device: str, runs: int, files:
     from nas.setting import pick_device
 
     load_files(files)
-    chosen, model = grafting.parse(items), grafting.load_yaml(base)
+    chosen, model = grafting.parse(items), model_of(base)
     grafting.check(chosen, model, imgsz=imgsz)
     found = graph.sites(model)
     try:
@@ -121,7 +121,7 @@ def graft(
         raise RecipeError(fault)
     path = grafting.check_output(base, output, overwrite)
     if path.suffix in grafting.YAML:
-        plain = grafting.load_yaml(base)
+        plain = model_of(base)
         grafting.write_yaml(plain, chosen, path, wire)
         print(f"{path}: {chosen.label}, without weights\n{_train(files, task.name_of(plain), path)}")
         return
@@ -153,6 +153,17 @@ def _train(files: list[str], word: str, model: Path) -> str:
     return f"Train it:  {command} model={model} data=... epochs=..."
 
 
+def model_of(base: str) -> dict[str, Any]:
+    """A model's YAML: a file, Ultralytics' own of that name, or that of a checkpoint.
+
+    Raises:
+        InputError: There is none, or it is none.
+    """
+    from nas import grafting, rows
+
+    return grafting.load_yaml(base) if base.endswith(".pt") else rows.read(base)
+
+
 def named(name: str) -> Any:
     import modules as blocks
 
@@ -163,9 +174,11 @@ def named(name: str) -> Any:
 
 
 def load_files(files: list[str]) -> None:
+    from nas import plug_ins
     from nas.fit import load_modules
 
     faults: list[str] = []
+    plug_ins.announce(files, print)
     load_modules(tuple(files), faults)
     if faults:
         raise RecipeError("\n".join(faults))

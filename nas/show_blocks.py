@@ -146,9 +146,11 @@ def check(target: str, quick: bool = False) -> None:
     """
     import modules as blocks
     from modules import contract
+    from nas import plug_ins
 
     names: tuple[str, ...]
     if target.endswith(".py"):
+        plug_ins.announce([target], print)
         try:
             names = blocks.load(target)
         except (ValueError, OSError, ImportError) as e:

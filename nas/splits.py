@@ -19,20 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.data.utils import img2label_paths
 
 from nas import data
 from nas.dataset import DataError, Dataset
 from nas.demo import cache_folder
+from nas.split_files import Parts, class_of, write_folders, write_yamls
 
 HELD_OUT = 0.2  # of train, where there is no test split
 SEED = 0  # of what is held out: the same part for every study on this data
 ROLES = (("train", "train"), ("search", "val"))  # of a search on the dataset as it is, and the splits they are
 VERSION = 1  # of all that decides the parts
 ENDS = 4096  # bytes at either end of a file that tell most files of one size apart
-Parts = dict[str, list[str]]  # role -> image files: train, search, report
 Classes = Callable[[Sequence[str]], list[set[str]]]  # image files -> the classes in each
 
 
@@ -44,11 +43,30 @@ class Divided:
         search: Its val split is what the search is scored on.
         report: Its val split is what is reported, and what the search never sees.
         notes: What was left out and why, in words.
+        made: The folder, where it was written just now.
     """
 
     search: Dataset
     report: Dataset
     notes: tuple[str, ...]
+    made: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a dataset before anything is written.
+
+    Args:
+        home: The folder that they belong to, in the user's cache.
+        found: The images of each split.
+        decided: The parts, what they are in words, and notes; None where they were written earlier.
+    """
+
+    dataset: Dataset
+    task: str
+    home: Path
+    found: Parts
+    decided: tuple[Parts, dict[str, str], list[str]] | None
 
 
 def divide(dataset: Dataset, task: str = "detect") -> Divided:
@@ -57,18 +75,47 @@ def divide(dataset: Dataset, task: str = "detect") -> Divided:
     Raises:
         DataError: Too few images to hold some out, or a test split whose labels are wrong.
     """
+    return write(plan(dataset, task))
+
+
+def plan(dataset: Dataset, task: str = "detect") -> Plan:
+    """Decide the parts, and write nothing.
+
+    Raises:
+        DataError: Too few images to hold some out.
+    """
     found = _files(dataset, task)
     home = cache_folder() / "splits" / _key(dataset, found)
-    if not (home / "parts.json").is_file():
-        _make(home, dataset, task, found)
+    if (home / "parts.json").is_file():
+        return Plan(dataset, task, home, found, None)
+    return Plan(
+        dataset, task, home, found, apart(found, lambda files: _classes(files, task, dataset.path), str(dataset.path))
+    )
+
+
+def write(planned: Plan) -> Divided:
+    """Write what was planned, and read it back; where it cannot be used, nothing stays.
+
+    Raises:
+        DataError: A part, for instance a test split, whose labels are wrong.
+    """
+    dataset, home = planned.dataset, planned.home
+    if planned.decided is not None:
+        _make(planned, planned.decided)
     told = json.loads((home / "parts.json").read_text(encoding="utf-8"))
     views = []
-    for view in ("search", "report"):
-        made = home / (view if task == "classify" else f"{view}.yaml")
-        path = Path(told[view]["path"]) if told[view]["path"] else made
-        read = dataset if path == dataset.path else data.check(path, task)
-        views.append(replace(read, title=dataset.title, split=told[view]["split"], origin=dataset.path, warnings=()))
-    return Divided(views[0], views[1], tuple(told["notes"]))
+    try:
+        for view in ("search", "report"):
+            made = home / (view if planned.task == "classify" else f"{view}.yaml")
+            path = Path(told[view]["path"]) if told[view]["path"] else made
+            read = dataset if path == dataset.path else data.check(path, planned.task)
+            of = told[view]["split"]
+            views.append(replace(read, title=dataset.title, split=of, origin=dataset.path, warnings=()))
+    except DataError:
+        if planned.decided is not None:
+            shutil.rmtree(home, ignore_errors=True)
+        raise
+    return Divided(views[0], views[1], tuple(told["notes"]), home if planned.decided is not None else None)
 
 
 def _files(dataset: Dataset, task: str) -> Parts:
@@ -103,15 +150,16 @@ def _key(dataset: Dataset, found: Parts) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(home: Path, dataset: Dataset, task: str, found: Parts) -> None:
-    """Decide the parts and write them, whole or not at all."""
-    parts, words, notes = apart(found, lambda files: _classes(files, task, dataset.path), str(dataset.path))
+def _make(planned: Plan, decided: tuple[Parts, dict[str, str], list[str]]) -> None:
+    """Write the parts, whole or not at all."""
+    home, dataset, found = planned.home, planned.dataset, planned.found
+    parts, words, notes = decided
     part = home.with_name(f".{home.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     told: dict[str, Any] = {"notes": notes}
     whole = words["search"] == "val" and all(set(parts[a]) == set(found[b]) for a, b in ROLES)
-    write = _write_folders if task == "classify" else _write_yamls
-    write(part, dataset, parts, found)
+    put = write_folders if planned.task == "classify" else write_yamls
+    put(part, dataset, parts, found)
     for view in ("search", "report"):
         told[view] = {"split": words[view], "path": str(dataset.path) if view == "search" and whole else None}
     part.mkdir(parents=True, exist_ok=True)
@@ -235,7 +283,7 @@ def _whole(file: str) -> tuple[int, bytes]:
 def _classes(files: Sequence[str], task: str, root: Path) -> list[set[str]]:
     """The classes in each image: the folder's, or the first word of each row of labels."""
     if task == "classify":
-        return [{_class_of(Path(f), root)} for f in files]
+        return [{class_of(Path(f), root)} for f in files]
     with ThreadPoolExecutor(8) as pool:
         texts = pool.map(_text, img2label_paths(list(files)))
         return [{line.split()[0] for line in text.splitlines() if line.strip()} for text in texts]
@@ -246,64 +294,3 @@ def _text(label: str) -> str:
         return Path(label).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _write_yamls(home: Path, dataset: Dataset, parts: Parts, found: Parts) -> None:
-    """Datasets of boxes: whole splits where they lie, others as links, the YAML's other keys as they are."""
-    raw = yaml.safe_load(dataset.path.read_text(encoding="utf-8"))
-    kept = {k: v for k, v in raw.items() if k not in ("path", "train", "val", "test", "minival", "download")}
-    info, places = check_det_dataset(str(dataset.path)), dict[str, Any]()
-    for role, files in parts.items():
-        if whole := next((name for name, all_of_it in found.items() if set(all_of_it) == set(files)), None):
-            places[role] = info[whole]
-            continue
-        places[role] = f"images/{role}"
-        for file, label, name in zip(files, img2label_paths(files), names(files), strict=True):
-            link(Path(file), home / "images" / role / name)
-            link(Path(label), (home / "labels" / role / name).with_suffix(".txt"))
-    home.mkdir(parents=True, exist_ok=True)
-    for view in ("search", "report"):
-        told = yaml.safe_dump({"train": places["train"], "val": places[view], **kept}, sort_keys=False)
-        (home / f"{view}.yaml").write_text(told, encoding="utf-8")
-
-
-def _write_folders(home: Path, dataset: Dataset, parts: Parts, found: Parts) -> None:
-    """Datasets for classify as links: <split>/<class>/<image>. A class with no image here keeps its folder."""
-    classes = [folder.name for folder in (dataset.path / "train").iterdir() if folder.is_dir()]
-    for view in ("search", "report"):
-        for split, role in (("train", "train"), ("val", view)):
-            by_class: dict[str, list[str]] = {name: [] for name in classes}
-            for file in parts[role]:
-                by_class.setdefault(_class_of(Path(file), dataset.path), []).append(file)
-            for label, files in by_class.items():
-                (home / view / split / label).mkdir(parents=True, exist_ok=True)
-                for file, name in zip(files, names(files), strict=True):
-                    link(Path(file), home / view / split / label / name)
-
-
-def _class_of(file: Path, root: Path) -> str:
-    """The folder of a split that an image lies in, however deep."""
-    return file.relative_to(root).parts[1]
-
-
-def names(files: Sequence[str]) -> list[str]:
-    """A name for each file, its own where no other has it (whatever the ending: one label would serve both)."""
-    taken: set[str] = set()
-    found = []
-    for number, file in enumerate(files):
-        name = Path(file).name
-        if Path(name).stem in taken:
-            name = f"{number}-{name}"
-        taken.add(Path(name).stem)
-        found.append(name)
-    return found
-
-
-def link(source: Path, target: Path) -> None:
-    """Let ``target`` be ``source``: by a link, or a copy where the system has none; a file that is missing stays so."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        target.symlink_to(source.absolute())
-    except OSError:
-        if source.is_file():
-            shutil.copy2(source, target)

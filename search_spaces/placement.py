@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 NONE = "none"
@@ -41,14 +43,15 @@ class Block:
             ((name, options),) = item.items()
             if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
                 for key, value in (options or {}).items():
-                    if not isinstance(key, str) or not isinstance(value, str | int | float | None):
+                    plain = isinstance(key, str) and isinstance(value, str | int | float | None)
+                    if not plain or (isinstance(value, float) and not math.isfinite(value)):
                         raise ValueError(
-                            f"{name}: option {key!r} is {value!r}; allowed: number, text, true, false, null"
+                            f"{name}: option {key!r} is {value!r}; allowed: finite number, text, true, false, null"
                         )
                 return Block(name, tuple(sorted((options or {}).items())))
         raise ValueError(f"a block is written `name` or `name: {{option: value}}`, got {item!r}")
 
-    @property
+    @cached_property
     def label(self) -> str:
         """``eca`` or ``eca(kernel_size=3)``: the categorical value that a study stores."""
         if not self.options:
@@ -97,7 +100,7 @@ class Placement:
         kept = {site: Block.parse(item) for site, item in blocks.items() if item not in (None, NONE)}
         return Placement(tuple(sorted(kept.items())))
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Ten hexadecimal digits that depend on the active content alone."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))

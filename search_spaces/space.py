@@ -6,16 +6,17 @@ import difflib
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
+from search_spaces import yaml_file
 from search_spaces.placement import NONE, Block, Placement
 
 FOLDER = Path(__file__).parent
+LONGEST_NAME = 80  # characters
 KEYS = ("name", "about", "max_blocks", "max_tokens", "blocks", "sites")
 
 
@@ -137,15 +138,15 @@ def load(name_or_path: str | Path) -> SearchSpace:
     """
     known = shipped()
     path = known.get(str(name_or_path), Path(name_or_path))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SpaceError(
             f"search space {str(name_or_path)!r} not found; shipped: {', '.join(known)}{_near(name_or_path, known)}; "
             "or give the path of a YAML file"
         )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise SpaceError(f"search space {path}: not a YAML file: {str(e).splitlines()[0]}") from e
+        data = yaml_file.read(path)
+    except yaml_file.Unreadable as e:
+        raise SpaceError(f"search space {path}: {e}") from e
     return replace(parse(data, name=path.stem, where=str(path)), shipped=path in known.values())
 
 
@@ -169,14 +170,15 @@ def parse(data: Any, name: str = "space", where: str = "search space") -> Search
     else:
         faults.append(f"sites: expected a list of site names, or a mapping from site to blocks, got {raw!r}")
     faults += [f"sites.{s}: no block to choose from" for s, blocks in sites.items() if not blocks]
+    title = data.get("name", name[:LONGEST_NAME])
+    if not isinstance(title, str | int) or not str(title).isprintable() or not 0 < len(str(title)) <= LONGEST_NAME:
+        faults.append(f"name: expected a text of up to {LONGEST_NAME} characters, got {str(title)[:100]!r}")
     max_blocks = _count(data, "max_blocks", len(sites) or 1, faults)
     max_tokens = _count(data, "max_tokens", 1600, faults)
     if faults:
         raise SpaceError("\n".join(f"{where}: {fault}" for fault in faults))
     listed = frozenset(s for s, own in raw.items() if own is not None) if isinstance(raw, Mapping) else frozenset()
-    return SearchSpace(
-        str(data.get("name", name)), tuple(sites.items()), min(max_blocks, len(sites)), max_tokens, listed
-    )
+    return SearchSpace(str(title), tuple(sites.items()), min(max_blocks, len(sites)), max_tokens, listed)
 
 
 def without(space: SearchSpace, site: str, labels: Iterable[str]) -> SearchSpace:

@@ -12,7 +12,7 @@ import pytest
 from conftest import make_dataset
 from task_data import make_data
 
-from nas import data, splits
+from nas import data, split_files, splits
 from nas.dataset import DataError, Dataset
 from nas.folders import check_folders
 
@@ -160,4 +160,9 @@ def test_classes_are_spread_evenly() -> None:
 
 
 def test_names_stay_apart_whatever_their_ending() -> None:
-    assert splits.names(["/a/x.png", "/b/x.png", "/b/x.jpg", "/b/y.jpg"]) == ["x.png", "1-x.png", "2-x.jpg", "y.jpg"]
+    assert split_files.names(["/a/x.png", "/b/x.png", "/b/x.jpg", "/b/y.jpg"]) == [
+        "x.png",
+        "1-x.png",
+        "2-x.jpg",
+        "y.jpg",
+    ]
