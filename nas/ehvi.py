@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -13,25 +15,50 @@ NEAR = 200  # candidates that are looked at closely
 TAILS = ((0.4, 0.5), (1.0, 0.35), (3.0, 0.15))  # a belief's standard deviation times, and how likely
 
 
-def levels(score: np.ndarray, costs: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The best score of the front within each cell that its costs cut the cost space into.
+@dataclass(frozen=True)
+class Cells:
+    """The cells that the costs of a front's members cut the cost space into.
 
     Args:
-        score: [n] of the front's members over the reference score; more is better.
-        costs: [n, m], less is better.
-        reference: [m] costs beyond which nothing counts.
-
-    Returns:
-        Best score [cells of cost 1, ..., of cost m], at least 0, and the edges of the cells of each cost; the first
-        edge of each is minus infinity.
+        edges: Of the cells of each cost; the first of each is minus infinity, the last the reference.
+        covered: For each member the cells that it covers; None where it is beyond the reference.
     """
-    edges = [np.r_[-np.inf, np.unique(c[c < r]), r] for c, r in zip(costs.T, reference, strict=True)]
-    best = np.zeros([len(e) - 1 for e in edges])
-    for one, of in zip(score, costs, strict=True):
-        if (of < reference).all():
-            inside = tuple(slice(int(np.searchsorted(e, c)), None) for e, c in zip(edges, of, strict=True))
-            best[inside] = np.maximum(best[inside], one)
-    return best, edges
+
+    edges: list[np.ndarray]
+    covered: list[tuple[slice, ...] | None]
+
+    @staticmethod
+    def of(costs: np.ndarray, reference: np.ndarray) -> Cells:
+        """Cut.
+
+        Args:
+            costs: [n, m], less is better.
+            reference: [m] costs beyond which nothing counts.
+        """
+        edges = [np.r_[-np.inf, np.unique(c[c < r]), r] for c, r in zip(costs.T, reference, strict=True)]
+        covered = [
+            tuple(slice(int(np.searchsorted(e, c)), None) for e, c in zip(edges, of, strict=True))
+            if (of < reference).all()
+            else None
+            for of in costs
+        ]
+        return Cells(edges, covered)
+
+    def best(self, score: np.ndarray) -> np.ndarray:
+        """The best score [n] of the front, over the reference score, within each cell; at least 0."""
+        best = np.zeros([len(e) - 1 for e in self.edges])
+        for one, inside in zip(score, self.covered, strict=True):
+            if inside is not None:
+                best[inside] = np.maximum(best[inside], one)
+        return best
+
+    def sizes(self, costs: np.ndarray) -> np.ndarray:
+        """[k, cells of cost 1, ...]: how much of each cell candidates of these costs [k, m] cover."""
+        size = np.ones([len(costs), *(len(e) - 1 for e in self.edges)])
+        for axis, e in enumerate(self.edges):
+            width = np.clip(e[None, 1:] - np.maximum(e[None, :-1], costs[:, axis, None]), 0, None)
+            size *= width.reshape([len(costs), *(-1 if i == axis else 1 for i in range(costs.shape[1]))])
+        return size
 
 
 def ehvi(
@@ -52,21 +79,23 @@ def ehvi(
     Args:
         mean, sd: [k] of each candidate's score over the reference score.
         costs: [k, m] of the candidates.
-        front_score, front_costs, reference: See :func:`levels`.
+        front_score, front_costs: [n], [n, m] of the front's members; more of the first is better, less of the others.
+        reference: [m] costs beyond which nothing counts.
 
     Returns:
         [k], in units of the score times those of the costs.
     """
-    best, edges = levels(front_score, front_costs, reference)
-    shape = (len(mean),) + (1,) * costs.shape[1]
-    size = np.ones((len(mean), *best.shape))
-    for axis, e in enumerate(edges):
-        width = np.clip(e[None, 1:] - np.maximum(e[None, :-1], costs[:, axis, None]), 0, None)
-        size *= width.reshape([len(mean), *(-1 if i == axis else 1 for i in range(costs.shape[1]))])
+    cells = Cells.of(front_costs, reference)
+    return _gain(mean, sd, cells.sizes(costs), cells.best(front_score))
+
+
+def _gain(mean: np.ndarray, sd: np.ndarray, sizes: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Sizes of cells times the expected improvement over the best score there, summed over the cells."""
+    shape = (len(mean),) + (1,) * best.ndim
     sd = np.maximum(sd, LEAST).reshape(shape)
     z = (mean.reshape(shape) - best) / sd
     return np.asarray(
-        (size * sd * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))).reshape(len(mean), -1).sum(1)
+        (sizes * sd * (z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))).reshape(len(mean), -1).sum(1)
     )
 
 
@@ -93,14 +122,16 @@ def expected(
     worth = np.zeros(len(rough))
     near = np.argsort(-rough, kind="stable")[:NEAR]
     at = near + done
+    cells = Cells.of(costs[:done], reference)
+    sizes = cells.sizes(costs[at])
     for view in belief.views:
         among = view.shared[:done, :done] + LEAST * np.eye(done)
         tied = np.linalg.solve(among, view.shared[at, :done].T).T
         left = np.sqrt(np.maximum(view.sd[at] ** 2 - (tied * view.shared[at, :done]).sum(1), 0.0))
         draws = np.linalg.cholesky((among + among.T) / 2) @ rng.standard_normal((done, DRAWS // 2))
         for moved in np.c_[draws, -draws].T:
-            incumbents, mu = view.mean[:done] + moved, view.mean[at] + tied @ moved
+            best, mu = cells.best(view.mean[:done] + moved), view.mean[at] + tied @ moved
             for wider, share in TAILS:
-                more = ehvi(mu, wider * left, costs[at], incumbents, costs[:done], reference)
+                more = _gain(mu, wider * left, sizes, best)
                 worth[near] += view.weight / DRAWS * share * more
     return worth

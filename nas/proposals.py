@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial
 from nas import history, rungs
 from nas.ehvi import ehvi, expected
 from nas.history import Past
-from nas.surrogate import LATENCY, Kin, Seen, believe
+from nas.parts import LATENCY, Kin, Seen
+from nas.surrogate import believe
 from search_spaces import Placement, SearchSpace
 
 ALL = 2000  # a space of at most so many placements is looked at whole
@@ -72,6 +73,7 @@ class EHVISampler(BaseSampler):
     def __init__(self, known: Known, seed: int) -> None:
         self.known, self.rng = known, np.random.default_rng(seed)
         self.ahead: tuple[object, Past | Placement | None] = (None, None)
+        self.expected: dict[str, float] = {}  # latency of what was measured, as it was expected before
         self.whole = [p for p in known.space.placements() if len(p)] if known.space.size <= ALL else None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -135,7 +137,7 @@ class EHVISampler(BaseSampler):
         columns = {"gflops": lambda p: p.gflops, "latency": lambda p: p.latency or float("nan")}
         values = [(p.values[-1], *(columns[name](p) for name in self.known.objectives[1:])) for p in done]
         directions = ("maximize", *["minimize"] * (len(self.known.objectives) - 1))
-        return [done[i] for i in rungs.ranked(values, directions)[:NEAREST]]
+        return [done[i] for i in rungs.ranked(values, directions, NEAREST)]
 
     def pool(self, pasts: Sequence[Past]) -> list[Placement]:
         """Placements to choose from that nobody has tried: all, or the neighbours of the best and many drawn ones."""
@@ -179,7 +181,10 @@ class EHVISampler(BaseSampler):
         measurement, which is noisy too, counts in part.
         """
         measured = [(p.placement, p.latency) for p in pasts if p.cost and p.latency is not None]
-        over = [Seen(p, (ratio - self.known.latency(p),)) for p, ratio in measured]
+        for p, _ in measured:
+            if p.id not in self.expected:
+                self.expected[p.id] = self.known.latency(p)
+        over = [Seen(p, (ratio - self.expected[p.id],)) for p, ratio in measured]
         more = believe(over, asked, self.known.kin, priors=LATENCY).mean
         return np.array([self.known.latency(p) + m for p, m in zip(asked, more, strict=True)])
 

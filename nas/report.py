@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
-from nas import history, outcome, task, wording
-from nas.export import directions, finished, front_trials, gain, trained
+from nas import history, outcome, progress, task, wording
+from nas.export import directions, finished, front_trials, trained
 from nas.progress import CAVEAT
 
 INK, BASE, FRONT, OTHER = "#1f2937", "#111827", "#d1495b", "#9aa5b1"
@@ -26,6 +28,7 @@ BEYOND, PAUSED, WHOLE = "beyond a limit, not trained", "paused", "trained to the
 ON_FRONT, UNTOUCHED = "Pareto front", "untouched base"
 TITLE = 70  # letters in a line below the title
 RIM = {"line": {"color": "white", "width": 1}}
+_written: WeakKeyDictionary[BaseStorage, dict[int, dict[str, str]]] = WeakKeyDictionary()  # cells of ended trials
 MARKERS: dict[str, dict[str, Any]] = {
     BEYOND: {"color": OTHER, "symbol": "x-thin-open", "size": 7},
     PAUSED: {"color": OTHER, "symbol": "circle-open", "size": 7},
@@ -40,13 +43,11 @@ def trials_frame(study: optuna.Study) -> pd.DataFrame:
 
     The columns of the scores are named by the task: `map50_95`, `mask_map50_95`, ..., `top1_accuracy`.
     """
-    on_front = {t.number for t in front_trials(study)}
-    columns = task.of(study.user_attrs["base_yaml"]).columns
+    trials = study.get_trials(deepcopy=False)
+    on_front = {t.number for t in front_trials(study, trials)}
+    columns, base = task.of(study.user_attrs["base_yaml"]).columns, progress.base_of(finished(study, trials))
     return pd.DataFrame(
-        [
-            _row(t, t.number in on_front, columns) | {f"{columns[0]}_over_base": gain(study, t)}
-            for t in study.get_trials(deepcopy=False)
-        ]
+        [_row(t, t.number in on_front, columns) | {f"{columns[0]}_over_base": progress.gain(t, base)} for t in trials]
     )
 
 
@@ -98,12 +99,35 @@ def _lost(trial: FrozenTrial) -> str | None:
 
 
 def write_csv(study: optuna.Study, folder: Path) -> Path:
-    """Write ``trials.csv``, whole or not at all."""
+    """Write :func:`trials_frame` as ``trials.csv``, whole or not at all.
+
+    This is done after every trial: what a trial that has ended says is written out once and kept.
+    """
     path = folder / "trials.csv"
     part = path.with_suffix(f".{os.getpid()}.part")
-    trials_frame(study).to_csv(part, index=False, float_format="%.8g")
+    trials = study.get_trials(deepcopy=False)
+    on_front = {t.number for t in front_trials(study, trials)}
+    names, base = task.of(study.user_attrs["base_yaml"]).columns, progress.base_of(finished(study, trials))
+    kept, over, lines = _written.setdefault(study._storage, {}), f"{names[0]}_over_base", []
+    for t in trials:
+        cells = kept.get(t._trial_id) or {k: _cell(v) for k, v in _row(t, False, names).items()}
+        if t.state.is_finished():
+            kept[t._trial_id] = cells
+        lines.append(cells | {"front": str(t.number in on_front), over: _cell(progress.gain(t, base))})
+    columns = list(dict.fromkeys(k for keys in dict.fromkeys(map(tuple, lines)) for k in keys))
+    with part.open("w", encoding="utf-8", newline="") as file:
+        for line in (dict(zip(columns, map(_cell, columns), strict=True)), *lines):
+            file.write(",".join([line.get(k, "") for k in columns]) + "\n")
     part.replace(path)
     return path
+
+
+def _cell(value: Any) -> str:
+    """A value as the table's text; nothing for None and for no number."""
+    if value is None or value != value:
+        return ""
+    text = f"{value:.8g}" if isinstance(value, float) else str(value)
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
 
 
 def pareto_figure(study: optuna.Study) -> go.Figure:

@@ -48,37 +48,42 @@ def promotable(candidates: Sequence[Candidate], rungs: int, directions: Sequence
     """
     for rung in reversed(range(rungs - 1)):
         group = [c for c in candidates if len(c.values) > rung]
-        order = ranked([c.values[rung] for c in group], directions)
-        for i in order[: len(group) // REDUCTION]:
+        share = len(group) // REDUCTION
+        for i in ranked([c.values[rung] for c in group], directions, share) if share else ():
             if group[i].waits and len(group[i].values) == rung + 1:
                 return group[i]
     return None
 
 
-def ranked(values: Sequence[Sequence[float]], directions: Sequence[str]) -> list[int]:
+def ranked(values: Sequence[Sequence[float]], directions: Sequence[str], most: int | None = None) -> list[int]:
     """Indices, best first: front after front, and within a front so that every beginning of it is spread evenly.
 
     Within a front the one with the best first objective comes first, then each time the one farthest from all before
-    it (an epsilon net, as in section 3 of the paper), objectives scaled to their range.
+    it (an epsilon net, as in section 3 of the paper), objectives scaled to their range. Only the first ``most`` where
+    that is given.
     """
     points = front.losses(values, directions)
     span = np.ptp(points, axis=0) if len(points) else 1.0
     scaled = points / np.where(span > 0, span, 1.0)
-    left, order = list(range(len(points))), list[int]()
-    while left:
-        best = {left[i] for i in front.pareto([values[i] for i in left], directions)}
-        equal = {i for i in left if any((points[i] == points[j]).all() for j in best)}  # a front shows one of equals
-        members = [i for i in left if i in best | equal]
-        first = min(members, key=lambda i: tuple(points[i]))
-        chosen, distance = [first], _distance(scaled, members, first)
-        while len(chosen) < len(members):
-            distance = np.minimum(distance, _distance(scaled, members, chosen[-1]))
-            distance[[members.index(i) for i in chosen]] = -1.0
-            chosen.append(members[int(np.argmax(distance))])
-        order += chosen
-        left = [i for i in left if i not in best | equal]
+    most = len(points) if most is None else most
+    order = list[int]()
+    for members in front.layers(points):
+        if len(order) >= most:
+            break
+        order += _spread(scaled, points, members, most - len(order))
     return order
 
 
-def _distance(points: np.ndarray, members: list[int], one: int) -> np.ndarray:
-    return np.asarray(((points[members] - points[one]) ** 2).sum(1))
+def _spread(scaled: np.ndarray, points: np.ndarray, members: np.ndarray, most: int) -> list[int]:
+    """The first ``most`` of a front's members [k], ascending, in their order."""
+    first = int(np.lexsort(points[members].T[::-1])[0])
+    chosen, distance = [first], _distance(scaled, members, first)
+    while len(chosen) < min(most, len(members)):
+        distance[chosen] = -1.0
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, _distance(scaled, members, chosen[-1]))
+    return [int(members[i]) for i in chosen]
+
+
+def _distance(points: np.ndarray, members: np.ndarray, one: int) -> np.ndarray:
+    return np.asarray(((points[members] - points[members[one]]) ** 2).sum(1))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas import history, rungs
-from nas.history import CLAIM, PAUSED, Past, params_of
-from nas.locks import FileLock
+from nas import history, machine, rungs
+from nas.history import CLAIM, PAUSED, Past
+from nas.history import params_of as params_of
 from nas.proposals import EHVISampler, Known
+from nas.study_lock import LockLost, StudyLock
 from search_spaces import Placement, SearchSpace
 from search_spaces.placement import NONE
 
@@ -30,6 +32,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 EHVI = "ehvi"
 NAMES = (EHVI, *SAMPLERS)
 TRIES = 2000
+_metrics: WeakKeyDictionary[BaseStorage, dict[int, list[str]]] = WeakKeyDictionary()  # of a study, by its id
 
 
 class Exhausted(RuntimeError):
@@ -58,7 +61,7 @@ class DistinctSampler(BaseSampler):
         space: SearchSpace,
         allowed: Callable[[Placement], bool],
         seed: int,
-        lock: FileLock | None = None,
+        lock: StudyLock | None = None,
     ) -> None:
         self.inner, self.space, self.allowed, self.lock = inner, space, allowed, lock
         self.rng = np.random.default_rng(seed)
@@ -81,10 +84,12 @@ class DistinctSampler(BaseSampler):
         for site, distribution in search_space.items():
             if site not in params:
                 params[site] = self.inner.sample_independent(study, trial, site, distribution)
-        with self.lock or nullcontext():
-            params = self.repair(params, set(tried(study, self.space)), most)
-            study._storage.set_trial_system_attr(trial._trial_id, CLAIM, params)
-        return params
+        while True:
+            with self.lock or nullcontext():
+                params = self.repair(params, set(tried(study, self.space)), most)
+                study._storage.set_trial_system_attr(trial._trial_id, CLAIM, params)
+                if self.lock is None or _still(self.lock):
+                    return params
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -92,7 +97,9 @@ class DistinctSampler(BaseSampler):
         """The inner sampler's."""
         return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
-    def go_on(self, study: Study, count: int, room: bool, ready: Callable[[Past], bool]) -> Past | None:
+    def go_on(
+        self, study: Study, count: int, room: bool, ready: Callable[[Past], bool], pasts: Sequence[Past] | None = None
+    ) -> Past | None:
         """Who is to be trained to its next rung before anything new is tried.
 
         The model says it where it proposes too; any other sampler is told nothing by half a training, and successive
@@ -102,15 +109,16 @@ class DistinctSampler(BaseSampler):
             count: Rungs of a training.
             room: Whether new placements may be tried.
             ready: Whether a paused placement's training can be continued here.
+            pasts: What the study has tried, where it is at hand.
         """
         if count == 1:
             return None
-        pasts = history.read(study, self.space)
+        pasts = history.read(study, self.space) if pasts is None else pasts
         if isinstance(self.inner, EHVISampler):
             return self.inner.go_on([p for p in pasts if p.state != PAUSED or ready(p)], room)
-        names = [d.name.lower() for d in study.directions]
+        names, costs = [d.name.lower() for d in study.directions], costs_in(study)
         candidates = [
-            rungs.Candidate(i, tuple((v, *known_costs(p, study)) for v in p.values), p.state == PAUSED and ready(p))
+            rungs.Candidate(i, tuple((v, *costs(p)) for v in p.values), p.state == PAUSED and ready(p))
             for i, p in enumerate(pasts)
             if p.values and len(p.placement)
         ]
@@ -143,10 +151,15 @@ class DistinctSampler(BaseSampler):
             params[active[i]] = NONE
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Say whose trial it is before anything can interrupt it, then the inner sampler's."""
+        """Say whose trial it is before anything can interrupt it, then the inner sampler's.
+
+        Raises:
+            LockLost: Others may have begun a trial at the same time: this one is not to be.
+        """
         for key, value in owner().items():
             study._storage.set_trial_user_attr(trial._trial_id, key, value)
-        if self.lock is not None:
+        if self.lock is not None and self.lock.held:
+            self.lock.check()
             self.lock.release()
         self.inner.before_trial(study, trial)
 
@@ -160,9 +173,18 @@ class DistinctSampler(BaseSampler):
         self.inner.reseed_rng()
 
 
+def _still(lock: StudyLock) -> bool:
+    """Whether it was held all the time."""
+    try:
+        lock.check()
+    except LockLost:
+        return False
+    return True
+
+
 def owner() -> dict[str, Any]:
     """This process, as trials record it."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
+    return {"host": machine.name(), "pid": os.getpid()}
 
 
 def make(
@@ -170,7 +192,7 @@ def make(
     space: SearchSpace,
     allowed: Callable[[Placement], bool],
     seed: int,
-    lock: FileLock | None = None,
+    lock: StudyLock | None = None,
     known: Known | None = None,
 ) -> DistinctSampler:
     """The sampler called ``name`` (see :data:`NAMES`), repaired by :class:`DistinctSampler`.
@@ -185,18 +207,25 @@ def make(
 
 
 def known_costs(past: Past, study: Study) -> tuple[float, ...]:
-    """Objective values of a placement beside its score, in the study's order."""
-    names = (study.metric_names or [])[1:]
-    return tuple(past.gflops if name == "GFLOPs" else past.latency or float("nan") for name in names)
+    """Objective values of a placement beside its score, in the study's order; of many, see :func:`costs_in`."""
+    return costs_in(study)(past)
 
 
-def tried(study: Study, space: SearchSpace) -> Iterator[str]:
+def costs_in(study: Study) -> Callable[[Past], tuple[float, ...]]:
+    """What says a placement's objective values beside its score, in the study's order.
+
+    Names of objectives never change, and Optuna reads every trial's note to tell them: they are asked for once.
+    """
+    kept = _metrics.setdefault(study._storage, {})
+    if study._study_id not in kept and (told := study.metric_names):
+        kept[study._study_id] = told
+    names = kept.get(study._study_id, [])[1:]
+    return lambda past: tuple(past.gflops if name == "GFLOPs" else past.latency or float("nan") for name in names)
+
+
+def tried(study: Study, space: SearchSpace, trials: history.Trials | None = None) -> Iterator[str]:
     """Ids of the placements that are trained, training, waiting, refused or failed for a reason of their own."""
-    for trial in study.get_trials(deepcopy=False):
-        interrupted = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
-        params = params_of(trial)
-        if not interrupted and all(s in params for s, _ in space.sites):
-            yield space.placement(params).id
+    return (past.placement.id for past in history.each(study, space, trials))
 
 
 def sparse(space: SearchSpace, count: int, allowed: Callable[[Placement], bool], seed: int) -> list[Placement]:

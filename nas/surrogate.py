@@ -9,86 +9,24 @@ of all of these, by evidence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import combinations, product
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from search_spaces import Block, Placement
+from nas.parts import DRAWN, JITTER, LEVEL, SCORE, Kin, Priors, Seen, Setting, design
+from nas.summed import Sums
+from search_spaces import Placement
 
-Key = tuple[str, ...]
-RELATIVE = {  # prior standard deviation of effects, by kind, over that of a block at a site
-    "any": 0.5,
-    "block": 1.0,
-    "family": 0.7,
-    "site": 1.0,
-    "cell": 1.0,
-    "family at site": 0.7,
-    "sites": 0.7,
-    "blocks": 0.7,
-}
-PAIRS = ("sites", "blocks")
+__all__ = ["Belief", "Kin", "Priors", "Seen", "View", "believe", "curve"]
+
 REACHED = (0.1, 0.2, 0.5, 1.0)  # share of a gain that is there one rung below
 ALIKE = (0.8, 0.98)  # correlation of gains at one rung with those at the next
-DRAWN = 0.6  # share of the noise's variance that is there one rung below
-LEAST_SIZE = 0.02
-LEVEL = 1e4  # prior variance of a seed's level at a rung over the noise's
 NEGLIGIBLE, VIEWS = 0.01, 16  # settings of less weight are left out, and so are all beyond so many
 ENOUGH = 300  # scores that settings are weighed by
-
-
-@dataclass(frozen=True)
-class Priors:
-    """What is assumed of a figure before any is seen.
-
-    Args:
-        noise: Its standard deviation; as sure as ``doubt`` times two trainings would make it.
-        signal: Standard deviations of a block's effect at a site over the noise's, to choose from.
-        tells: Powers of the expected size that effects grow with, to choose from, and how likely each is.
-        own: Variance of what a placement has beside the sum of its parts, over the noise's.
-        pairs: Whether two blocks may add something together beyond their sum.
-    """
-
-    noise: float = 0.005
-    doubt: float = 5.0
-    signal: tuple[float, ...] = (3.0, 10.0, 30.0)
-    tells: tuple[tuple[float, float], ...] = ((0.0, 0.2), (1.0, 0.8))
-    own: float = 0.1
-    pairs: bool = True
-
-
-SCORE = Priors()
-LATENCY = Priors(noise=0.01, signal=(1.0, 3.0), tells=((0.0, 1.0),), own=0.2, pairs=False)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A training.
-
-    Args:
-        placement: What was trained; the empty one is the base.
-        values: Its score at each rung it reached, first rung first; nan where it is not known.
-        seed: Trainings under one seed share its luck.
-    """
-
-    placement: Placement
-    values: tuple[float, ...]
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Kin:
-    """What is known of blocks before any training.
-
-    Args:
-        family: Of a block's label.
-        size: How large the effect of a block at a site may be, over the largest in this space.
-    """
-
-    family: Callable[[str], str]
-    size: Callable[[str, Block], float]
+MANY = 800  # more scores are summed up first: the same belief, at a cost that hardly grows with their number
 
 
 @dataclass(frozen=True)
@@ -125,52 +63,6 @@ class Belief:
         return np.sqrt(np.maximum(squares - self.mean**2, 0.0))
 
 
-@dataclass(frozen=True)
-class Design:
-    """Sparse design matrix of some placements: entry ``rows[k], columns[k]`` is the weight of cells first and second.
-
-    The weight of an entry is the smaller of its two cells' sizes; an entry of one cell names it twice.
-    """
-
-    count: int
-    kinds: tuple[str, ...]
-    rows: np.ndarray
-    columns: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    sizes: np.ndarray
-
-    def matrix(self, power: float, paired: bool) -> tuple[np.ndarray, np.ndarray]:
-        """[placements, columns] where effects grow with that power of the size, and the prior variance of columns."""
-        w = np.clip(self.sizes**power, LEAST_SIZE, 1.0)
-        z = np.zeros((self.count, len(self.kinds)))
-        np.add.at(z, (self.rows, self.columns), np.minimum(w[self.first], w[self.second]))
-        prior = np.array([RELATIVE[k] ** 2 * (paired or k not in PAIRS) for k in self.kinds])
-        return z, prior
-
-
-def design(placements: Sequence[Placement], kin: Kin) -> Design:
-    """What each placement's gain is the sum of."""
-    cells: dict[tuple[str, Block], int] = {}
-    keys: dict[Key, int] = {}
-    entries: list[tuple[int, int, int, int]] = []
-    for row, placement in enumerate(placements):
-        here = [(s, b.label, cells.setdefault((s, b), len(cells))) for s, b in placement]
-        for site, block, cell in here:
-            family = kin.family(block)
-            parts: tuple[Key, ...] = (
-                ("any",), ("block", block), ("family", family), ("site", site), ("cell", site, block),
-                ("family at site", site, family),
-            )  # fmt: skip
-            entries += [(row, keys.setdefault(key, len(keys)), cell, cell) for key in parts]
-        for (s, a, one), (t, b, two) in combinations(here, 2):
-            parts = (("sites", s, t), ("blocks", *sorted((a, b))))
-            entries += [(row, keys.setdefault(key, len(keys)), one, two) for key in parts]
-    sizes = np.array([kin.size(s, b) for s, b in cells])
-    rows, columns, first, second = np.array(entries, dtype=int).reshape(-1, 4).T
-    return Design(len(placements), tuple(k[0] for k in keys), rows, columns, first, second, sizes)
-
-
 def believe(
     seen: Sequence[Seen],
     candidates: Sequence[Placement],
@@ -190,26 +82,49 @@ def believe(
         shared: Covariances with so many of the first candidates are told as well.
     """
     both = design([*(one.placement for one in seen), *candidates], kin)
-    data = _Data.lay(seen, candidates, rungs)
     tells = priors.tells if len(set(both.sizes)) > 1 else ((0.0, 1.0),)
     curves = (
         [curve(rungs, reached, alike) for reached in REACHED for alike in ALIKE] if rungs > 1 else [np.ones((1, 1))]
     )
-    matrices = {power: both.matrix(power, priors.pairs) for power, _ in tells}
-    settings = [_Setting(power, signal, c, priors) for (power, _), signal, c in product(tells, priors.signal, curves)]
+    settings = [Setting(power, signal, c, priors) for (power, _), signal, c in product(tells, priors.signal, curves)]
     likely = np.log([dict(tells)[one.power] for one in settings])
+    if sum(len(one.values[:rungs]) for one in seen) > MANY:
+        some = thinned(seen, rungs, ENOUGH)
+        few = _Data.lay(some, (), rungs)
+        part = design([one.placement for one in some], kin)
+        products = {power: few.products(*part.matrix(power, priors.pairs)) for power, _ in tells}
+        kept = _likely(settings, likely + [_fit(one, few, products[one.power]).log for one in settings])
+        matrices = {power: both.matrix(power, priors.pairs) for power in {one.power for one, _ in kept}}
+        sums = Sums.lay(seen, candidates, rungs, matrices)
+        return Belief(tuple(View(weight, *sums.view(one, shared)) for one, weight in kept))
+    matrices = {power: both.matrix(power, priors.pairs) for power, _ in tells}
+    data = _Data.lay(seen, candidates, rungs)
     few = data.thinned(ENOUGH)
-    logs = likely + [_fit(one, few, *matrices[one.power]).log for one in settings]
+    products = {power: few.products(*matrix) for power, matrix in matrices.items()}
+    kept = _likely(settings, likely + [_fit(one, few, products[one.power]).log for one in settings])
+    products = {power: data.products(*matrices[power]) for power in {one.power for one, _ in kept}}
+    fits = [(weight, one, _fit(one, data, products[one.power])) for one, weight in kept]
+    return Belief(tuple(_view(w, one, fitted, data, *matrices[one.power], shared) for w, one, fitted in fits))
+
+
+def _likely(settings: Sequence[Setting], logs: np.ndarray) -> list[tuple[Setting, float]]:
+    """The settings that count, and how much each is believed in."""
     order = np.argsort(-logs, kind="stable")[:VIEWS]
     weights = np.exp(logs[order] - logs[order[0]])
     kept = [(settings[i], w) for i, w in zip(order, weights, strict=True) if w > NEGLIGIBLE * weights.sum()]
     total = sum(w for _, w in kept)
-    views = []
-    for one, weight in kept:
-        z, prior = matrices[one.power]
-        fitted = _fit(one, data, z, prior)
-        views.append(_view(weight / total, one, fitted, data, z, prior, shared))
-    return Belief(tuple(views))
+    return [(one, weight / total) for one, weight in kept]
+
+
+def thinned(seen: Sequence[Seen], rungs: int, most: int) -> list[Seen]:
+    """The trainings of so many scores at most, evenly spread, and of these nothing but those scores."""
+    entries = [(k, r) for k, s in enumerate(seen) for r, v in enumerate(s.values[:rungs]) if not math.isnan(v)]
+    kept = {entries[i] for i in np.linspace(0, len(entries) - 1, most).astype(int)}
+    nan = float("nan")
+    return [
+        replace(seen[k], values=tuple(v if (k, r) in kept else nan for r, v in enumerate(seen[k].values[:rungs])))
+        for k in sorted({k for k, _ in kept})
+    ]
 
 
 def curve(rungs: int, reached: float, alike: float) -> np.ndarray:
@@ -264,6 +179,11 @@ class _Data:
             filled=np.array([float(len(p) > 0) for p in candidates]),
         )
 
+    def products(self, z: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """[n, n] prior covariance of what the trainings gain, but for the signal's size and the rungs."""
+        used = z[: self.rows]
+        return np.asarray(((used * prior) @ used.T)[np.ix_(self.of, self.of)])
+
     def thinned(self, most: int) -> _Data:
         """So many of them at most, evenly spread."""
         n = len(self.y)
@@ -275,16 +195,6 @@ class _Data:
             self.y[kept], self.of[kept], self.rung[kept], self.levels[square], self.drawn[square], self.same[square],
             self.mine[:, kept], self.rows, self.filled,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """One choice of all that is not known: see the constants of this module and :class:`Priors`."""
-
-    power: float
-    signal: float
-    curve: np.ndarray
-    priors: Priors
 
 
 @dataclass(frozen=True)
@@ -301,15 +211,14 @@ class _Fitted:
     alpha: np.ndarray
 
 
-def _fit(one: _Setting, data: _Data, z: np.ndarray, prior: np.ndarray) -> _Fitted:
+def _fit(one: Setting, data: _Data, products: np.ndarray) -> _Fitted:
     """Normal-inverse-gamma regression: ``y = level + gain + e``, all normal, the noise's variance inverse gamma."""
     a, b = one.priors.doubt, one.priors.doubt * one.priors.noise**2
     if not len(data.y):
         return _Fitted(0.0, b / a, None, data.y)
-    used = z[: data.rows]
-    gains = one.signal**2 * ((used * prior) @ used.T)[np.ix_(data.of, data.of)] + one.priors.own * data.same
+    gains = one.signal**2 * products + one.priors.own * data.same
     k = gains * one.curve[np.ix_(data.rung, data.rung)] + data.drawn + data.levels
-    k[np.diag_indices_from(k)] += 1e-6
+    k[np.diag_indices_from(k)] += JITTER
     root = cho_factor(k, lower=True)
     alpha = cho_solve(root, data.y)
     a, b = a + 0.5 * len(data.y), b + 0.5 * float(data.y @ alpha)
@@ -317,7 +226,7 @@ def _fit(one: _Setting, data: _Data, z: np.ndarray, prior: np.ndarray) -> _Fitte
 
 
 def _view(
-    weight: float, one: _Setting, fitted: _Fitted, data: _Data, z: np.ndarray, prior: np.ndarray, shared: int
+    weight: float, one: Setting, fitted: _Fitted, data: _Data, z: np.ndarray, prior: np.ndarray, shared: int
 ) -> View:
     """What a fitted setting believes of the candidates."""
     asked, used = z[data.rows :], z[: data.rows]
