@@ -1,5 +1,9 @@
 """`python -m nas`."""
 
-from nas.cli import main
+from nas.hidden import guard
+
+guard()  # before anything takes long
+
+from nas.cli import main  # noqa: E402
 
 main()

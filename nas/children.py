@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from nas import log as logs
+
 Message = dict[str, Any]
 
 
@@ -43,7 +45,7 @@ class Child:
         path = os.pathsep.join(dict.fromkeys(p or os.getcwd() for p in sys.path))
         env = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
         env |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
-        with open(log or os.devnull, "ab") as errors:
+        with logs.opened(log) if log else open(os.devnull, "a") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *arguments],
                 stdin=subprocess.PIPE,
@@ -137,6 +139,7 @@ class Parent:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         self.heard: queue.Queue[Message] = queue.Queue()
+        self.speaking = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -151,7 +154,8 @@ class Parent:
     def tell(self, **message: Any) -> None:
         """Send it a message; one that has ended hears nothing."""
         try:
-            self.out.write(json.dumps(message) + "\n")
-            self.out.flush()
+            with self.speaking:
+                self.out.write(json.dumps(message) + "\n")
+                self.out.flush()
         except (BrokenPipeError, ValueError):
             pass

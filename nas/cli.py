@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 import yolo_attention_nas_startup as startup
+from nas import hidden, telling
 from nas.errors import InputError
 from nas.options import (
     BACKENDS,
     Args,
+    Artifacts,
     Base,
     BaseYaml,
     BlockLrFactor,
@@ -28,6 +30,7 @@ from nas.options import (
     Modules,
     Objectives,
     Output,
+    Ray,
     RecipeFile,
     Rungs,
     Sampler,
@@ -40,6 +43,8 @@ from nas.options import (
     StudiesFolder,
     StudyName,
     Trials,
+    TrialTimeout,
+    Trust,
     WarmEpochs,
     Weights,
     Wire,
@@ -51,6 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Find which attention block to add to a YOLO detector, and where, on your own data.",
 )
 modules_app = typer.Typer(help="The attention blocks: list them, look at one, check your own.")
@@ -82,13 +88,17 @@ def search(
     max_params: MaxParams = None,
     latency_backend: LatencyBackend = None,
     slots: Slots = None,
+    trial_timeout: TrialTimeout = None,
     modules: Modules = None,
     finalists: FinalistsOption = None,
     no_finalists: Annotated[
         bool, typer.Option("--no-finalists", help="End with the front of single trainings.")
     ] = False,
     storage: Storage = None,
+    artifacts: Artifacts = None,
+    ray: Ray = None,
     output: StudiesFolder = None,
+    trust: Trust = False,
 ) -> None:
     """Search for the placements on the Pareto front of accuracy and cost: detect, segment, pose, obb, classify.
 
@@ -99,7 +109,7 @@ def search(
     """
     from nas import run
 
-    flags = {k: v for k, v in locals().items() if k not in ("run", "args", "recipe", "no_finalists")}
+    flags = {k: v for k, v in locals().items() if k not in ("run", "args", "recipe", "no_finalists", "trust")}
     run.search(recipe, flags | ({"finalists": 0} if no_finalists else {}), args or [])
 
 
@@ -118,6 +128,7 @@ def finalists(
     slots: Slots = None,
     storage: Storage = None,
     output: Output = "runs",
+    trust: Trust = False,
 ) -> None:
     """Train the front again beside the base and controls, on images the search never saw, and say what holds.
 
@@ -129,6 +140,37 @@ def finalists(
     from nas import finalists_command
 
     finalists_command.command(study, count, seeds, epochs, until_told, anyway, slots, storage, output)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def worker(
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="Where the study is: postgresql+psycopg://...")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="This machine's own: device=0 workers=8.")
+    ] = None,
+    data: Data = None,
+    weights: Weights = None,
+    base: BaseYaml = None,
+    space: Space = None,
+    slots: Slots = None,
+    trial_timeout: TrialTimeout = None,
+    modules: Modules = None,
+    artifacts: Artifacts = None,
+    trust: Trust = False,
+    output: Output = "runs",
+) -> None:
+    """Join a study with this machine's devices, until it is done; as many machines as there are.
+
+    The study says what is trained. Where its files lie elsewhere here, name them; another content is refused.
+
+    Example: `python -m nas worker postgresql+psycopg://user@host/db mine --data /data/my.yaml device=0`
+    """
+    from nas import join_command
+
+    own = ("join_command", "args", "storage", "study", "trust")
+    local = {k: v for k, v in locals().items() if k not in (*own, "own")}
+    join_command.command(storage, study, local, args or [])
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -161,6 +203,7 @@ def correlate(
     output: StudiesFolder = None,
     placements: Annotated[int, typer.Option(help="How many placements, the base among them.")] = 12,
     times: Annotated[int, typer.Option(help="The long budget over the short.")] = 4,
+    trust: Trust = False,
 ) -> None:
     """Check on your data that the short trainings of a search rank placements as longer ones do.
 
@@ -171,7 +214,7 @@ def correlate(
     """
     from nas import correlate_command
 
-    own = ("correlate_command", "args", "recipe", "placements", "times")
+    own = ("correlate_command", "args", "recipe", "placements", "times", "trust")
     flags = {k: v for k, v in locals().items() if k not in (*own, "own")}
     correlate_command.command(recipe, flags, args or [], placements, times)
 
@@ -190,6 +233,7 @@ def graft(
     imgsz: Annotated[int, typer.Option(min=32, help="Side of the image that GFLOPs are told for.")] = 640,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     modules: Modules = None,
+    trust: Trust = False,
 ) -> None:
     """Insert attention blocks into a trained detector: same predictions as before, ready for `yolo train`.
 
@@ -266,6 +310,7 @@ def export(
     ] = None,
     storage: Storage = None,
     output: Output = "runs",
+    trust: Trust = False,
 ) -> None:
     """Write one placement's YAML, weights and model card for standard training.
 
@@ -317,6 +362,7 @@ def deploy(
     runs: Annotated[int, typer.Option(help="Interleaved pairs of a latency.")] = 30,
     images: Annotated[int, typer.Option(help="Pictures that detections are compared on.")] = 20,
     modules: Modules = None,
+    trust: Trust = False,
 ) -> None:
     """Export a detector by Ultralytics' exporter; accuracy, latency and agreement with torch of those very files.
 
@@ -324,12 +370,12 @@ def deploy(
     """
     from nas import deploy_report
 
-    flags = {k: v for k, v in locals().items() if k != "deploy_report"}
+    flags = {k: v for k, v in locals().items() if k not in ("deploy_report", "trust")}
     deploy_report.command(**flags | {"formats": tuple(formats or ()), "modules": modules or []})
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
-def train(args: Args = None, modules: Modules = None) -> None:
+def train(args: Args = None, modules: Modules = None, trust: Trust = False) -> None:
     """Train with Ultralytics exactly as `yolo train` does, with our blocks known to it.
 
     Its words, arguments, loggers, callbacks and folders are Ultralytics' own. A checkpoint brings its data.
@@ -367,7 +413,13 @@ def spaces(name: Annotated[str | None, typer.Argument(help="A space's name or fi
 
 
 @app.command("show")
-def show_(sites: Sites = None, base: Base = "yolov10n.yaml", wire: str = "residual", modules: Modules = None) -> None:
+def show_(
+    sites: Sites = None,
+    base: Base = "yolov10n.yaml",
+    wire: str = "residual",
+    modules: Modules = None,
+    trust: Trust = False,
+) -> None:
     """Show a placement as the rows of its model, and what is new in it.
 
     Example: `python -m nas show neck.p3=eca backbone.p4=cot`
@@ -386,6 +438,7 @@ def cost(
     runs: Annotated[int, typer.Option(min=3, help="Interleaved pairs.")] = 30,
     latency_backend: Annotated[str, typer.Option(metavar="NAME", help=f"What runs the model: {BACKENDS}.")] = "torch",
     modules: Modules = None,
+    trust: Trust = False,
 ) -> None:
     """Parameters, GFLOPs and latency of a placement beside the base.
 
@@ -440,16 +493,18 @@ def modules_check(
 
 def main() -> None:
     """Run a command; what the user can mend is one message, without a traceback."""
+    hidden.guard()
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     if sys.argv[1:2] != ["doctor"] and not startup.is_ours("modules"):
         where = startup.where("modules")
         print(f"error: the package 'modules' is not this project's here but {where}: start elsewhere", file=sys.stderr)
         sys.exit(2)
     try:
+        if faults := telling.faults_of(sys.argv[1:]):
+            raise InputError("\n".join(faults))
         app(standalone_mode=True)
     except KeyboardInterrupt:
         sys.exit(130)
     except (InputError, SpaceError) as e:
-        for line in str(e).splitlines():
-            print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
+        print(hidden.hide("\n".join(telling.lines(e))), file=sys.stderr)
         sys.exit(2)

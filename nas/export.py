@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import yaml as pyyaml
 from optuna.trial import FrozenTrial, TrialState
 from ultralytics.nn.tasks import BaseModel
 
-from nas import front, graph, history, outcome, task
+from nas import front, graph, history, outcome, progress, task
 from nas.errors import InputError
 from nas.recipe import near
 from search_spaces import Placement
@@ -43,16 +44,16 @@ class ExportError(InputError):
     """Nothing to export, or no such trial."""
 
 
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trained, distinct trials in order."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [t for t in done if "duplicate_of" not in t.user_attrs]
+def finished(study: optuna.Study, trials: history.Trials | None = None) -> list[FrozenTrial]:
+    """The trained, distinct trials in order; ``trials`` are the study's, where they are at hand."""
+    known = study.get_trials(deepcopy=False) if trials is None else trials
+    return [t for t in known if t.state == TrialState.COMPLETE and "duplicate_of" not in t.user_attrs]
 
 
-def trained(study: optuna.Study) -> list[FrozenTrial]:
+def trained(study: optuna.Study, trials: history.Trials | None = None) -> list[FrozenTrial]:
     """One trial for each distinct placement that was trained, to whatever rung: the one that got farthest."""
     found: dict[str, FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
+    for trial in study.get_trials(deepcopy=False) if trials is None else trials:
         if (trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs) or history.paused(trial):
             found[trial.user_attrs.get("placement_id", str(trial.number))] = trial
     return list(found.values())
@@ -60,13 +61,13 @@ def trained(study: optuna.Study) -> list[FrozenTrial]:
 
 def unfinished(study: optuna.Study) -> list[FrozenTrial]:
     """The trained placements that were not trained to the end, the largest gain over the base first."""
-    waiting = [t for t in trained(study) if history.paused(t)]
-    return sorted(waiting, key=lambda t: -(gain(study, t) or 0.0))
+    waiting, base = [t for t in trained(study) if history.paused(t)], base_trial(study)
+    return sorted(waiting, key=lambda t: -(progress.gain(t, base) or 0.0))
 
 
 def paused_state(folder: Path, placement_id: str, rung: int) -> Path:
     """Where the state of a training that reached a rung is kept while it may go on."""
-    return folder / "paused" / f"{placement_id}-{rung}.pt"
+    return folder / "paused" / f"{part_of_name(placement_id)}-{int(rung)}.pt"
 
 
 def directions(study: optuna.Study) -> list[str]:
@@ -74,9 +75,9 @@ def directions(study: optuna.Study) -> list[str]:
     return [d.name.lower() for d in study.directions]
 
 
-def front_trials(study: optuna.Study) -> list[FrozenTrial]:
+def front_trials(study: optuna.Study, trials: history.Trials | None = None) -> list[FrozenTrial]:
     """The trials on the Pareto front, best score first."""
-    done = finished(study)
+    done = finished(study, trials)
     return [done[i] for i in front.pareto([t.values for t in done], directions(study))]
 
 
@@ -141,22 +142,26 @@ def save(path: Path, model: BaseModel, args: Mapping[str, Any], half: bool = Tru
     for p in model.parameters():
         p.requires_grad_(False)
     part = path.with_suffix(f".{os.getpid()}.part")
-    torch.save(
-        {
-            "epoch": -1,
-            "best_fitness": None,
-            "model": model,
-            "ema": None,
-            "updates": None,
-            "optimizer": None,
-            "train_args": kept,
-            "date": datetime.now(UTC).isoformat(),
-            "version": ultralytics.__version__,
-            "license": "AGPL-3.0-or-later",
-        },
-        part,
-    )
-    part.replace(path)
+    try:
+        torch.save(
+            {
+                "epoch": -1,
+                "best_fitness": None,
+                "model": model,
+                "ema": None,
+                "updates": None,
+                "optimizer": None,
+                "train_args": kept,
+                "date": datetime.now(UTC).isoformat(),
+                "version": ultralytics.__version__,
+                "license": "AGPL-3.0-or-later",
+            },
+            part,
+        )
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_front(study: optuna.Study, folder: Path) -> list[Path]:
@@ -177,10 +182,10 @@ def write_front(study: optuna.Study, folder: Path) -> list[Path]:
         target.replace(old)
     part.replace(target)
     shutil.rmtree(old, ignore_errors=True)
-    numbers = {t.number for t in on_front}
-    for t in done:
-        if t.number not in numbers:
-            checkpoint(folder, t.number).unlink(missing_ok=True)
+    left = {checkpoint(folder, t.number) for t in done} - {checkpoint(folder, t.number) for t in on_front}
+    for path in (folder / "weights").glob("*.pt"):  # few; trials may be thousands
+        if path in left:
+            path.unlink(missing_ok=True)
     return [target / name.name for name in names]
 
 
@@ -204,7 +209,18 @@ def write_point(study: optuna.Study, folder: Path, trial: FrozenTrial, target: P
 
 def point_name(trial: FrozenTrial) -> str:
     """``trial-17-3fa0b2c4d1``: the trial's number and its placement's id."""
-    return f"trial-{trial.number}-{trial.user_attrs['placement_id']}"
+    return f"trial-{trial.number}-{part_of_name(trial.user_attrs['placement_id'])}"
+
+
+def part_of_name(placement_id: str) -> str:
+    """A placement's id as a part of a file's name.
+
+    Raises:
+        ExportError: It is no id, and might be a path: a study's database may come from anybody.
+    """
+    if not re.fullmatch(r"[0-9a-z]{1,64}", str(placement_id)):
+        raise ExportError(f"a placement's id in the study is {str(placement_id)[:100]!r}, no name for a file")
+    return str(placement_id)
 
 
 def yaml_text(study: optuna.Study, trial: FrozenTrial, name: str, has_weights: bool) -> str:

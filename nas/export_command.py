@@ -9,10 +9,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas import export, model_card, rescale
+from nas import export, model_card, plug_ins, rescale, trust
 from nas.bundle import write as write_bundle
 from nas.dashboard import find
-from nas.fit import load_modules
+from nas.fit import attempt, load_modules
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ def write(
     """
     trial = export.pick(study, pick)
     faults: list[str] = []
-    load_modules(tuple(study.user_attrs["recipe"]["modules"]), faults)  # files alone can be written without
+    trust.refuse_code(study.user_attrs["base_yaml"], f"study {study.study_name!r}")
+    attempt(lambda: plug_ins.again(study, print), faults)
+    if not faults:
+        load_modules(tuple(study.user_attrs["recipe"]["modules"]), faults)  # files alone can be written without
     if faults and bundle and not (base or weights):
         raise export.ExportError("\n".join(faults))
     found = rescale.apply(study, trial, base, weights) if base or weights else None

@@ -25,6 +25,7 @@ from nas import (
     judge,
     outcome,
     passes,
+    plug_ins,
     points,
     recipe,
     report_command,
@@ -73,6 +74,7 @@ def command(
     study, folder = dashboard.find(which, storage, output)
     console = Console(soft_wrap=True, file=sys.stdout)
     say = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
+    plug_ins.again(study, say)
     prepared = of_study(study, folder, storage, count, seeds, epochs, workers)
     finalists.contenders(study, prepared)  # whether there is anything to compare, before anything is spent
     refuse_poor(study, prepared, anyway)
@@ -236,7 +238,7 @@ def train(study: optuna.Study, prepared: Setting, base: WarmBase, of: Sequence[C
         say(f"{len(plan) - len(missing)} of {len(plan)} trainings were done before.")
     if not missing:
         return
-    workers = slots.choose(prepared, len(missing), say)
+    workers = max(1, slots.choose(prepared, len(missing), say))
     began, score = time.monotonic(), prepared.task.columns[0]
     for number, rows in enumerate(finalists.train(prepared, base, plan, workers, slots.share(workers)), 1):
         left = (time.monotonic() - began) / number * (len(missing) - number) / 60

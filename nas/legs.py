@@ -62,8 +62,13 @@ def save(path: Path, trainer: Any) -> None:
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
     }
-    torch.save(state, part)
-    part.replace(path)
+    try:
+        with part.open("wb") as file:  # opened here, a full disk says so
+            torch.save(state, file)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,14 @@ import optuna
 import optuna_dashboard
 import torch
 import ultralytics
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from ultralytics.nn.tasks import BaseModel
 
-from nas import __version__, board_files, cost, deploy, export, graph, locks, report, rungs, train, weights
+from nas import __version__, board_files, carried, cost, deploy, export, graph, locks, report, rungs, train, weights
+from nas.backends import FileLost, StoreError
 from nas.demo import cache_folder
+from nas.history import paused
 from nas.legs import Leg
 from nas.sampler import Exhausted
 from nas.setting import Setting, threads
@@ -34,8 +38,19 @@ VERSIONS = {
 DOUBTFUL, NOISY, TRIES = 0.98, 0.5, 3  # measured again: what seems faster than the base, and what was disturbed
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 class CandidateFailed(RuntimeError):
     """A candidate that gave no number; its trial fails with this reason and the search goes on."""
+
+
+class Taken(RuntimeError):
+    """Another process trains this placement, or has: the trial is not to be."""
+
+
+class NoRoom(RuntimeError):
+    """The disk takes no more; the trial is to be trained again when it does."""
 
 
 def make(setting: Setting, warm: WarmBase) -> Callable[[optuna.Trial], tuple[float, ...]]:
@@ -64,27 +79,37 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
     before, ends = begun(trial), rungs.shares(setting.recipe.rungs)
     reached = len(before.user_attrs["score"]["curve"]) if before else 0
     top = reached + 1 if len(placement) else len(ends)  # the base is there to compare with at every rung
+    raise_if_taken(trial, placement, top)
     try:
         gate(trial, setting, *setting.predict(placement))
         graft = graph.insert(setting.yaml, placement, setting.recipe.wire)
-        model, carried = build(setting, warm, graft)
+        model, moved = build(setting, warm, graft)
         found = cost.Cost.from_json(before.user_attrs["cost"]) if before else weigh(setting, model, placement)
         note(trial, cost=found.to_json())
         gate(trial, setting, found.params, found.gflops, alone_ms(setting, found.latency))
         built = time.perf_counter() - started
         for rung in range(reached, top):
+            part = leg(setting.folder, placement, rung, ends)
+            if before and part.start:
+                carried.get_state(before, setting, part.start)
             trained, score = train.short_train(
                 model if rung == reached else build(setting, warm, graft)[0],
                 overrides_of(setting, setting.recipe.epochs),
                 protocol=setting.recipe.protocol,
                 check=lambda m: weights.account(warm.model, m, graft.moved),
                 steps=steps(setting) if setting.workers > 1 else None,
-                leg=leg(setting.folder, placement, rung, ends),
+                leg=part,
                 log=setting.log,
             )
-    except (optuna.TrialPruned, KeyboardInterrupt):
+        if top < len(ends) and part.keep:
+            carried.put_state(trial, setting, part.keep)
+    except (optuna.TrialPruned, KeyboardInterrupt, optuna.exceptions.UpdateFinishedTrialError, StorageInternalError):
         raise
     except Exception as e:
+        if isinstance(e, OSError) and e.errno in NO_ROOM:
+            raise NoRoom(no_room(setting, e)) from e
+        if isinstance(e, StoreError) and not isinstance(e, FileLost):
+            raise NoRoom(f"{e}; the same command goes on") from e
         reason = str(e) if isinstance(e, train.TrainingFailed) else f"{type(e).__name__}: {e}"
         note(trial, error=" ".join(reason.split())[:1000])
         optuna_dashboard.save_note(trial, report.trial_note(trial.user_attrs))
@@ -95,13 +120,42 @@ def run_trial(trial: optuna.Trial, setting: Setting, warm: WarmBase) -> tuple[fl
             torch.cuda.empty_cache()
     score = replace(score, seconds={**score.seconds, "build": built, "total": time.perf_counter() - started})
     score = replace(score, split=setting.dataset.split)
-    note(trial, score=score.to_json(), transfer=str(carried), rung=top, rungs=len(ends))
+    note(trial, score=score.to_json(), transfer=str(moved), rung=top, rungs=len(ends))
     show(trial, setting, graft)
     if top < len(ends):
         raise optuna.TrialPruned(f"paused at rung {top} of {len(ends)}")
-    args = overrides_of(setting, setting.recipe.epochs) | {"data": str(setting.dataset.named)}
-    export.keep(setting.folder, trial.number, trained, args)
+    keep_weights(trial, setting, trained)
     return values(setting.recipe.objectives, found, score)
+
+
+def keep_weights(trial: optuna.Trial, setting: Setting, trained: BaseModel) -> None:
+    """Keep what was trained; its figures stand even where that is not possible."""
+    args = overrides_of(setting, setting.recipe.epochs) | {"data": str(setting.dataset.named)}
+    try:
+        carried.put_weights(trial, setting, export.keep(setting.folder, trial.number, trained, args))
+    except (OSError, RuntimeError) as e:
+        if isinstance(e, StorageInternalError | optuna.exceptions.UpdateFinishedTrialError):
+            raise
+        note(trial, weights_lost=" ".join(f"{type(e).__name__}: {e}".split())[:300])
+
+
+def raise_if_taken(trial: optuna.Trial, placement: Placement, top: int) -> None:
+    """Two processes may be told to train one placement where the database went away in between: one of them stops.
+
+    Raises:
+        Taken: Another trial has reached this rung, or was begun before for it.
+    """
+    for t in trial.study.get_trials(deepcopy=False):
+        if t.number == trial.number or t.user_attrs.get("placement_id") != placement.id:
+            continue
+        running = t.state == TrialState.RUNNING and t.number < trial.number
+        if running or (paused(t) and t.user_attrs.get("rung", 0) >= top):
+            raise Taken(f"trial {t.number} trains it")
+
+
+def no_room(setting: Setting, e: OSError) -> str:
+    """What to do about it."""
+    return f"{setting.folder}: {e.strerror}; the placement is trained again when the same command goes on"
 
 
 def begun(trial: optuna.Trial) -> FrozenTrial | None:
@@ -145,8 +199,9 @@ def weigh(setting: Setting, model: Any, placement: Placement) -> cost.Cost:
     fused = deploy.runner(model, r.latency_backend, r.imgsz, setting.device)
     tries: list[cost.Latency] = []
     while len(tries) < TRIES and (not tries or doubtful(tries[-1])):
-        with steps(setting).silent(), all_threads(setting):
-            tries.append(cost.latency(fused, setting.fused, r.imgsz, r.latency_runs))
+        with steps(setting).silent() as alone, all_threads(setting):
+            one = cost.latency(fused, setting.fused, r.imgsz, r.latency_runs)
+        tries.append(one if alone else replace(one, alone=False))
     last = tries[-1]
     measured = sorted(tries, key=lambda one: one.ratio)[len(tries) // 2] if doubtful(last) else last
     if not len(placement):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nas import hidden, trust
+
 Args = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Ultralytics' training arguments, e.g. imgsz=320 batch=32"),
@@ -18,9 +20,18 @@ Sites = Annotated[
 Modules = Annotated[
     list[str] | None, typer.Option("--modules", metavar="FILE", help="Python file with blocks of your own; repeatable.")
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        callback=lambda given: trust.grant() if given else None,
+        help="Load checkpoints that hold code, run a dataset's download script; only for files you know.",
+    ),
+]
 Base = Annotated[str, typer.Option(metavar="YAML|PT", help="Model YAML, or a checkpoint to read it from.")]
 Storage = Annotated[
-    str | None, typer.Option(metavar="URL", help="Optuna storage; default SQLite in the study's folder.")
+    str | None,
+    typer.Option(metavar="URL", envvar=hidden.VARIABLE, help="Optuna storage; default SQLite in the study's folder."),
 ]
 Output = Annotated[str, typer.Option(metavar="DIR", help="Folder that holds the studies.")]
 BACKENDS = "torch (default) | onnxruntime | openvino | tensorrt"
@@ -86,7 +97,20 @@ Slots = Annotated[
         "--workers",
         "--per-gpu",
         metavar="N|auto",
-        help="Placements trained at once, each by a process, on the CPU or the GPU; auto (default) measures it.",
+        help="Placements trained at once, each by a process, on the CPU or each GPU; auto (default) measures it; 0 "
+        "trains in this very process, for a debugger.",
     ),
+]
+TrialTimeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="End a training that takes longer; default 20 times the longest so far."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Train on the nodes of this Ray cluster; `auto` finds it."),
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|s3://...", help="Where checkpoints travel between machines; default the study's folder."),
 ]
 StudiesFolder = Annotated[str | None, typer.Option(metavar="DIR", help="Folder that holds the studies; default runs.")]

@@ -181,7 +181,8 @@ def order(trials: Trials) -> list[FrozenTrial]:
 def firsts(ordered: Trials) -> list[bool]:
     """Whether each is the first of its placement: one that is trained on is not counted again."""
     keys = [t.user_attrs.get("placement_id", t.number) for t in ordered]
-    return [keys.index(key) == i for i, key in enumerate(keys)]
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    return [first[key] == i for i, key in enumerate(keys)]
 
 
 def pace(trials: Trials) -> Pace | None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from nas import telling
 from nas.errors import InputError
 from nas.protocol import Protocol
+from search_spaces import yaml_file
 
 OBJECTIVES = {  # name on the command line -> (name in the study, direction); the task names its own figure
     "map": ("mAP50-95", "maximize"),
@@ -60,10 +63,12 @@ OURS = {  # Ultralytics' arguments that the recipe itself decides
 }
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")  # Ultralytics'
 MOST_SLOTS, MOST_RUNGS = 256, 5
+MOST_EPOCHS, MOST_TRIALS, MOST_RUNS, MOST_PIXELS = 100_000, 10_000_000, 100_000, 8192  # more is a slip of the keyboard
 STARTUP = 20
 FINALISTS = ("finalists", "finalist_seeds", "finalist_epochs")  # decide no trial of the search
 NOT_IDENTITY = (
-    "name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend", "slots", *FINALISTS,
+    "name", "trials", "storage", "output", "data", "weights", "modules", "latency_backend", "slots", "trial_timeout",
+    "artifacts", "ray", *FINALISTS,
 )  # fmt: skip
 
 
@@ -74,7 +79,7 @@ class RecipeError(InputError):
 class Recipe(BaseModel):
     """A study as a file. Everything that decides a result is in it; see ``studies/`` for complete ones."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str | None = Field(None, description="Name of the study; its results go to <output>/<name>.")
     data: str = Field("demo", description="Dataset YAML in Ultralytics' format, for classify its folder; or 'demo'.")
@@ -86,18 +91,18 @@ class Recipe(BaseModel):
     objectives: tuple[str, ...] = Field(("map", "latency"), description="map (or accuracy), then latency or gflops.")
     sampler: Literal["ehvi", "gp", "tpe", "nsga2", "random"] = Field("ehvi", description="Who proposes placements.")
     rungs: int = Field(2, ge=1, le=MOST_RUNGS, description="1 trains all to the end; else the promising go on.")
-    trials: int = Field(100, ge=1, description="Distinct trained placements, the base included.")
+    trials: int = Field(100, ge=1, le=MOST_TRIALS, description="Distinct trained placements, the base included.")
     startup: int | None = Field(None, ge=0, description="Sparse placements tried first; by default 20, with ehvi none.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of sampling, building and training.")
-    warm_epochs: int = Field(8, ge=0, description="Epochs of the base on the dataset before any trial.")
+    warm_epochs: int = Field(8, ge=0, le=MOST_EPOCHS, description="Epochs of the base on the dataset before any trial.")
     warm_lr0: float = Field(0.001, gt=0, description="Learning rate of those epochs.")
-    epochs: int = Field(3, ge=1, description="Epochs of every trial.")
+    epochs: int = Field(3, ge=1, le=MOST_EPOCHS, description="Epochs of every trial.")
     block_lr_factor: float = Field(100.0, gt=0, description="Learning rate of blocks and gamma over the base's.")
     freeze: Literal["none", "backbone"] = Field(
         "none",
         description="What of the base stays as it is in a trial; cheap where all sites are in the neck.",
     )
-    latency_runs: int = Field(30, ge=3, description="Interleaved pairs of a latency measurement.")
+    latency_runs: int = Field(30, ge=3, le=MOST_RUNS, description="Interleaved pairs of a latency measurement.")
     latency_backend: Literal["torch", "onnxruntime", "openvino", "tensorrt"] = Field(
         "torch", description="What runs the model when its latency is measured: torch, or the exported file's runtime."
     )
@@ -108,13 +113,37 @@ class Recipe(BaseModel):
         default_factory=lambda: dict(TRAIN_DEFAULTS), description="Ultralytics' training arguments."
     )
     slots: int | Literal["auto"] = Field(
-        "auto", description="Placements that train at the same time on the device, each in a process; auto measures."
+        "auto",
+        description="Placements that train at the same time on the device, each in a process; auto measures, 0 trains "
+        "in this very process.",
     )
     finalists: int = Field(3, ge=0, le=20, description="Most of the front that are trained again; 0 for none.")
     finalist_seeds: int = Field(5, ge=3, le=30, description="Seeds of each finalist, of the base and of the controls.")
-    finalist_epochs: int | None = Field(None, ge=1, description="Their epochs; by default twice those of a trial.")
+    finalist_epochs: int | None = Field(
+        None, ge=1, le=MOST_EPOCHS, description="Their epochs; by default twice those of a trial."
+    )
+    trial_timeout: float | None = Field(
+        None, gt=0, description="Seconds after which a placement's training is ended; by default 20 times the longest."
+    )
     storage: str | None = Field(None, description="Optuna storage URL; by default SQLite in the study's folder.")
+    artifacts: str | None = Field(
+        None,
+        description="Where checkpoints travel between machines: a shared folder or s3://bucket/prefix; "
+        "by default the study's folder.",
+    )
+    ray: str | None = Field(None, description="Address of a Ray cluster whose nodes train; 'local' starts one here.")
     output: str = Field("runs", description="Folder that studies are written to.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        """No number is true or false, no text is empty or moves the cursor."""
+        if isinstance(value, bool):
+            raise ValueError(f"expected no truth value, got {str(value).lower()}")
+        for text in _texts(value):
+            if fault := telling.fault_of(text) or (None if text else "expected a text, got an empty one"):
+                raise ValueError(fault)
+        return value
 
     @field_validator("objectives")
     @classmethod
@@ -144,9 +173,12 @@ class Recipe(BaseModel):
     @classmethod
     def _slots(cls, value: Any) -> int | str:
         number = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if value == "auto" or (isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST_SLOTS):
+        if value == "auto" or (isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MOST_SLOTS):
             return number
-        raise ValueError(f"expected auto or a number of processes from 1 to {MOST_SLOTS}, got {str(value)[:100]!r}")
+        raise ValueError(
+            f"expected auto, a number of processes from 1 to {MOST_SLOTS}, or 0 to train in this very process "
+            f"(for a debugger), got {str(value)[:100]!r}"
+        )
 
     @field_validator("train")
     @classmethod
@@ -214,12 +246,14 @@ def read(path: str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
     data: dict[str, Any] = {}
     if path is not None:
         file = Path(path)
-        if not file.is_file():
+        if not os.path.exists(file):
             raise RecipeError(f"recipe {path}: no such file")
         try:
-            loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise RecipeError(f"recipe {path}: not a YAML file: {str(e).splitlines()[0]}") from e
+            loaded = yaml_file.read(file)
+        except yaml_file.Unreadable as e:
+            raise RecipeError(f"recipe {path}: {e}") from e
+        if loaded is None:
+            raise RecipeError(f"recipe {path}: it is empty, expected a mapping such as the files of studies/")
         if not isinstance(loaded, dict):
             raise RecipeError(f"recipe {path}: expected a mapping, got {type(loaded).__name__}")
         data = loaded
@@ -240,7 +274,9 @@ def train_faults(args: Mapping[str, Any]) -> list[str]:
 
     faults = []
     for key, value in args.items():
-        if key in OURS:
+        if any(isinstance(v, float) and not math.isfinite(v) for v in (value if _is_list(value) else [value])):
+            faults.append(f"{key}={value}: expected a finite number")
+        elif key in OURS:
             instead = f"; use {OURS[key]}" if OURS[key] else ""
             faults.append(f"{key}={value}: the search decides this itself{instead}")
         elif key not in DEFAULT_CFG_DICT:
@@ -254,9 +290,9 @@ def train_faults(args: Mapping[str, Any]) -> list[str]:
     if optimizer.lower() not in {name.lower() for name in OPTIMIZERS}:
         faults.append(f"optimizer={optimizer}: allowed: {', '.join(OPTIMIZERS)}{near(optimizer, OPTIMIZERS)}")
     imgsz = args.get("imgsz")
-    if imgsz is not None and (isinstance(imgsz, bool) or not isinstance(imgsz, int) or imgsz < 32 or imgsz % 32):
-        around = max(32, round(imgsz / 32) * 32) if isinstance(imgsz, int | float) else 640
-        faults.append(f"imgsz={imgsz}: expected one whole number, a multiple of 32 (for instance {around})")
+    whole = isinstance(imgsz, int) and not isinstance(imgsz, bool)
+    if imgsz is not None and (not whole or not 32 <= imgsz <= MOST_PIXELS or imgsz % 32):
+        faults.append(f"imgsz={imgsz}: expected one whole number, a multiple of 32 {_multiple(imgsz)}")
     batch = args.get("batch")
     if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         faults.append(f"batch={batch}: expected a whole number of at least 1 (candidates must see the same batches)")
@@ -265,15 +301,39 @@ def train_faults(args: Mapping[str, Any]) -> list[str]:
 
 def imgsz_fault(imgsz: int) -> str | None:
     """Why an image cannot have this side in pixels, or None."""
-    if imgsz >= 32 and imgsz % 32 == 0:
+    if 32 <= imgsz <= MOST_PIXELS and imgsz % 32 == 0:
         return None
-    return f"--imgsz {imgsz}: expected a multiple of 32 (for instance {max(32, round(imgsz / 32) * 32)})"
+    return f"--imgsz {imgsz}: expected a multiple of 32 {_multiple(imgsz)}"
+
+
+def _multiple(imgsz: Any) -> str:
+    """``(for instance 96)``: the nearest side that an image can have; of what is too large also the largest."""
+    side = imgsz if isinstance(imgsz, int | float) and math.isfinite(imgsz) else 640
+    most = f"up to {MOST_PIXELS} " if side > MOST_PIXELS else ""
+    return f"{most}(for instance {min(max(32, round(side / 32) * 32), MOST_PIXELS)})"
 
 
 def near(name: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or nothing."""
     match = difflib.get_close_matches(str(name), [str(a).strip("'") for a in allowed], n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a field's value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from (_texts(item) if item != "" else ())
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _is_map(value: Any) -> bool:

@@ -33,6 +33,8 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
     """
     r = resolve(recipe_path, flags, args)
     os.environ.setdefault("YOLO_VERBOSE", "true")
+    from optuna.exceptions import StorageInternalError
+
     from nas import export, workers
     from nas import study as studies
     from nas.display import Display
@@ -59,7 +61,13 @@ def search(recipe_path: Path | None, flags: dict[str, Any], args: list[str]) -> 
         except studies.SearchStopped as e:
             display.say(f"stopped: {e}")
             status = 1
-    studies.write(study, setting, pictures=True)
+    try:
+        studies.write(study, setting, pictures=True, say=say)
+    except OSError as e:
+        say(f"stopped: {setting.folder} cannot be written to: {e.strerror}; the study itself has what was finished")
+        sys.exit(1)
+    except StorageInternalError:  # it was said why
+        sys.exit(1)
     show_front(study, setting, console, status, time.monotonic() - started)
     if status == 0 and setting.recipe.finalists and len(export.finished(study)) > 1:
         from nas import finalists_command
@@ -80,21 +88,27 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
         RecipeError: Every fault of the input, before anything is spent.
         TrainingFailed: The base could not be trained.
     """
+    from nas import opening, plug_ins, warm
     from nas import setting as settings
     from nas import study as studies
-    from nas import warm
-    from nas.storage import open_storage
     from nas.train import TrainingFailed
 
-    storage = open_storage(r.storage) if r.storage else None  # before anything is spent or written
+    if r.ray is not None:
+        from nas import on_ray
+
+        on_ray.connect(r)
+    storage = opening.existing(r, say)  # before anything is spent or written
+    plug_ins.announce(r.modules, say)
     setting = settings.prepare(r)
-    setting.folder.mkdir(parents=True, exist_ok=True)
-    study = studies.open_study(setting, storage or open_storage(studies.storage_url(setting)))
+    study = opening.study(setting, storage, say)
     studies.write_recipe(setting)
+    study.set_user_attr("artifacts", setting.store.address if setting.store else None)
     study.set_user_attr("asked", setting.recipe.trials)  # what `status` counts towards; it may be more than at first
     say_all(setting, say)
     for line in (*outlook(setting), f"study: {setting.folder}" + continued(len(studies.export.trained(study)))):
         say(line)
+    if told := study.user_attrs.get(warm.ATTRIBUTE):
+        warm.obtain(setting, told)
     try:
         base = warm.warm_base(setting)
     except TrainingFailed as e:
@@ -102,6 +116,8 @@ def begin(r: recipes.Recipe, say: Callable[[str], None]) -> tuple[Study, Setting
     say(f"warm base: {base.transfer}" + ("; fine-tuned before, read from the cache" if base.cached else ""))
     if said := studies.look_ahead(study, setting, base, say):
         say(said)
+    if not told:
+        study.set_user_attr(warm.ATTRIBUTE, warm.share(setting))
     return study, setting, base
 
 

@@ -7,7 +7,6 @@ once; with a storage it needs nothing of the study's folder.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -20,10 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from nas import outcome, progress, wording
+from nas import machine, outcome, progress, wording
+from nas.preflight import address
 from nas.progress import Progress, Reference, clock
 from nas.recipe import RecipeError, near
 from nas.storage import hide_password, open_storage
@@ -38,10 +36,10 @@ def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[
     Raises:
         RecipeError: There is none; says which there are.
     """
-    folder = Path(which) if (Path(which) / "study.db").is_file() else Path(output) / which
+    folder = Path(which) if os.path.isfile(Path(which) / "study.db") else Path(output) / which
     if storage is None:
         database = folder / "study.db"
-        if not database.is_file():
+        if not os.path.isfile(database):
             there = sorted(p.parent.name for p in Path(output).glob("*/study.db"))
             raise RecipeError(
                 f"study {which!r} not found in {output}/; there are: {', '.join(there) or 'none'}{near(which, there)}"
@@ -53,6 +51,8 @@ def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[
     name = folder.name if folder.name in names else which
     if name not in names:
         raise RecipeError(f"storage has no study {name!r}; it has: {', '.join(names) or 'none'}{near(name, names)}")
+    if name in (".", "..") or Path(name).name != name or "\\" in name:
+        raise RecipeError(f"study {name!r}: its name is a path, and its files would lie outside of {output}/")
     study = optuna.load_study(study_name=name, storage=opened)
     if "ready" not in study.user_attrs:
         raise RecipeError(f"study {name!r} was not made by `nas search`")
@@ -63,16 +63,16 @@ def refuse_to_make(url: str) -> None:
     """SQLite makes a file where there is none; who looks for a study wants none made.
 
     Raises:
-        RecipeError: The URL names a file that is not there.
+        RecipeError: The URL names a file that is not there or holds nothing, or is none.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return
+    parsed = address(url)
     file = parsed.database or ""
-    a_file = parsed.drivername.startswith("sqlite") and file not in ("", ":memory:") and not file.startswith("file:")
-    if a_file and not Path(file).is_file():
+    if not parsed.drivername.startswith("sqlite") or file in ("", ":memory:") or file.startswith("file:"):
+        return
+    if not os.path.isfile(file):
         raise RecipeError(f"storage {url}: cannot be used: no such file: {file}")
+    if os.path.getsize(file) == 0:
+        raise RecipeError(f"storage {url}: cannot be used: {file} is empty")
 
 
 def command(which: str, storage: str | None, output: str) -> None:
@@ -161,7 +161,7 @@ def when(trial: FrozenTrial, moment: datetime | None) -> str:
     if moment is None:
         return "at a time not recorded"
     ago = (datetime.now() - moment).total_seconds()
-    here = trial.user_attrs.get("host") in (None, socket.gethostname()) and ago >= 0
+    here = trial.user_attrs.get("host") in (None, machine.name()) and ago >= 0
     return f"{moment:%Y-%m-%d %H:%M:%S}" + (f", {clock(ago)} ago" if here else "")
 
 
@@ -211,8 +211,8 @@ def verdict(study: optuna.Study) -> str | None:
 
 def orphans(storage: BaseStorage, study_id: int, trials: Sequence[FrozenTrial]) -> set[int]:
     """Numbers of running trials whose process is gone: by its heartbeat, on this machine by its number."""
-    stale: Callable[[int], list[int]] = getattr(storage, "_get_stale_trial_ids", lambda _: [])
-    ids, host = set(stale(study_id)), socket.gethostname()
+    silent: Callable[[int], list[int]] = getattr(getattr(storage, "_backend", storage), "silent", lambda _: [])
+    ids, host = set(silent(study_id)), machine.name()
     return {
         t.number
         for t in trials

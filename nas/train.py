@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
 from nas import legs, resample, task
+from nas import log as logs
 from nas.legs import Leg
 from nas.locks import Steps
 from nas.protocol import Protocol
@@ -141,13 +142,12 @@ def _reason(e: BaseException) -> str:
 
 @contextlib.contextmanager
 def quietly(log: Path | None) -> Iterator[None]:
-    """Send what Ultralytics prints and logs to a file."""
+    """Send what Ultralytics prints and logs to a file, see nas/log.py."""
     if log is None:
         yield
         return
-    log.parent.mkdir(parents=True, exist_ok=True)
     handlers, propagate = LOGGER.handlers[:], LOGGER.propagate
-    with log.open("a", encoding="utf-8", errors="replace") as file:
+    with logs.opened(log) as file:
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         LOGGER.handlers, LOGGER.propagate = [handler], False

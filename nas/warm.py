@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 import ultralytics
 from ultralytics.nn.tasks import BaseModel
 
-from nas import train, weights
+from nas import store, train, weights
 from nas.demo import cache_folder
 from nas.protocol import Protocol
+from nas.recipe import RecipeError
 from nas.setting import Setting
 
+ATTRIBUTE = "warm"  # of a study: the content of the base that its placements start from
 PROTOCOL = Protocol(hold_heads=False)  # an ordinary training, but for the ramp
 WARM_LRF = 0.1  # the base's learning rate falls to this share of its start; that of trials is held
 
@@ -37,6 +40,56 @@ class WarmBase:
     transfer: str
 
 
+def obtain(setting: Setting, told: Mapping[str, Any]) -> None:
+    """Have the very base that a study's first machine has made: trained again elsewhere it would be another.
+
+    Args:
+        told: What :func:`share` recorded with the study.
+
+    Raises:
+        RecipeError: It is not here, and no store has it.
+    """
+    if told["sha256"] is None or setting.recipe.warm_epochs == 0:
+        return
+    path = file_of(setting)
+    if path.is_file() and store.sha256_of(path) == told["sha256"]:
+        return
+    if setting.store is None:
+        raise RecipeError(
+            "the fine-tuned base that this study's placements start from is not on this machine; let the study have "
+            "--artifacts, a folder that all machines reach or s3://bucket/prefix"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        setting.store.get(_name(told["sha256"]), path, told["sha256"])
+    except store.StoreError as e:
+        raise RecipeError(f"the fine-tuned base of this study could not be had: {e}") from e
+
+
+def share(setting: Setting) -> dict[str, Any]:
+    """Put the fine-tuned base where other machines find it; what they have to know.
+
+    Raises:
+        StoreError: The store refuses.
+    """
+    path = file_of(setting)
+    if setting.recipe.warm_epochs == 0 or not path.is_file():
+        return {"sha256": None}
+    digest = store.sha256_of(path)
+    if setting.store is not None:
+        setting.store.put(_name(digest), path)
+    return {"sha256": digest}
+
+
+def _name(digest: str) -> str:
+    return f"warm-{digest[:16]}.pt"
+
+
+def file_of(setting: Setting) -> Path:
+    """Where the fine-tuned base is kept on this machine."""
+    return cache_folder() / "warm" / f"{_key(setting)}.pt"
+
+
 def warm_base(setting: Setting) -> WarmBase:
     """Fine-tune the base for the recipe's `warm_epochs`; a base that was made from the same things is read back.
 
@@ -51,7 +104,7 @@ def warm_base(setting: Setting) -> WarmBase:
         note = str(weights.transfer(setting.start, model, rows, r.seed))
     if r.warm_epochs == 0:
         return WarmBase(model, False, note)
-    path = cache_folder() / "warm" / f"{_key(setting)}.pt"
+    path = file_of(setting)
     if path.is_file():
         return WarmBase(_read(path, setting), True, note)
     overrides = overrides_of(setting, epochs=r.warm_epochs) | {"lr0": r.warm_lr0, "lrf": WARM_LRF}

@@ -128,7 +128,7 @@ def write_recipe(path: Path, **values: Any) -> Path:
     train = {"imgsz": 64, "batch": 4, "workers": 0, "device": "cpu"} | values.pop("train", {})
     recipe = {
         "weights": "none", "warm_epochs": 0, "epochs": 1, "latency_runs": 3, "sampler": "random", "startup": 3,
-        "rungs": 1, "finalists": 0,
+        "rungs": 1, "finalists": 0, "slots": 0,
         "train": train, **{k: str(v) if isinstance(v, Path) else v for k, v in values.items()},
     }  # fmt: skip
     path.write_text(yaml.safe_dump(recipe))

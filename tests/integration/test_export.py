@@ -18,7 +18,7 @@ from optuna.trial import create_trial
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from modules import registry
-from nas import bundle, export, graph, weights
+from nas import bundle, export, graph, plug_ins, setting, weights
 from search_spaces import Placement
 
 PLACED = {"backbone.p4": "cbam", "neck.p3": {"eca": {"kernel_size": 5}}}
@@ -164,6 +164,8 @@ def test_a_users_own_block_is_bundled(copied: Searched, forgotten, cli, tmp_path
     registry.load(own)
     study, placement = study_in(copied.folder), Placement.from_json({"neck.p4": "own_gate"})
     study.set_user_attr("recipe", study.user_attrs["recipe"] | {"modules": [str(own)]})
+    study.set_user_attr("identity", study.user_attrs["identity"] | {"modules": [setting._digest(own)]})
+    plug_ins.announce([own], print)  # as a search with --modules does
     number = add(copied.folder, placement.to_json())
     model = weights.build(graph.insert(study.user_attrs["base_yaml"], placement).yaml, NAMES)
     export.keep(copied.folder, number, model, {"imgsz": 64})

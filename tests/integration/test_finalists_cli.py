@@ -123,7 +123,7 @@ def test_another_recipe_is_refused_and_an_interrupt_goes_on(
             ("first",),
             "More --warm-epochs, or better --weights; no verdict on that (`finalists --anyway` gives one all the same)",
         ),
-        (("first", "--workers", "many"), "expected auto or a number of processes"),
+        (("first", "--workers", "many"), "expected auto, a number of processes"),
     ],
 )
 def test_bad_input(cli: Cli, searched: Searched, args: tuple[str, ...], told: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import optuna
 import pytest
 from conftest import TRIALS, Searched, call_cli, run_python
 
-from nas import dashboard, export
+from nas import dashboard, export, machine
 from nas.outcome import ATTRIBUTE, BASE, NONE, Entry, Outcome
 
 
@@ -39,7 +38,7 @@ def test_a_running_study_says_where_and_how_long_still(copied: Searched) -> None
     study = copied.study
     study.set_user_attr("asked", 10)
     here, far, dead = (study.ask() for _ in range(3))
-    host = socket.gethostname()
+    host = machine.name()
     for t, label, at, pid in ((here, "x", host, 1), (far, "y", "far-away", 7), (dead, "z", host, 2**22 + 1)):
         for key, value in (("label", f"neck.p3={label}"), ("host", at), ("pid", pid)):
             t.set_user_attr(key, value)

@@ -11,15 +11,17 @@ from conftest import REPO, run_python
 
 # From what knows nothing to what knows all; a file may import only those before it.
 ORDER = """
-    errors options plugin __init__ doctor quiet locks children onefile front interval spread wording outcome verdict
-    verdict_words mixed protocol shapes graph fit placing demo recipe table trainings effects effects_words storage
-    history progress status dataset labels cost deploy agreement weights folders data splits task pixels matching
-    resample validate reading score legs trainer train surrogate ehvi rungs proposals sampler setting warm scout
-    probe slots deploy_rows deploy_report catalogue pages model_card export jobs grafting bundle rescale points
-    strips layout drawing charts effects_table space_sites page_facts ablation pictures page report board_files
-    dashboard report_command effects_report display objective finalists passes judge correlate study turn worker
-    workers finalists_command run correlate_command train_command export_command notebook api show show_blocks cli
-    __main__
+    errors machine shield steady telling trust hidden options plugin __init__ doctor quiet locks log study_lock
+    children crew onefile front interval spread wording outcome verdict verdict_words mixed protocol shapes rows
+    graph fit placing demo plug_ins recipe backends store table trainings effects effects_words storage
+    preflight history progress status dataset images labels cost deploy agreement known held checkpoint weights
+    folders data label_cache split_files splits task pixels matching resample validate reading score legs
+    trainer train parts summed surrogate ehvi rungs proposals sampler setting stamp warm scout probe slots
+    deploy_rows deploy_report catalogue pages model_card export carried jobs grafting bundle rescale points
+    strips layout drawing charts effects_table space_sites page_facts ablation pictures page report curves
+    board_files dashboard report_command effects_report display objective finalists passes judge correlate study
+    announce opening turn on_ray worker workers finalists_command run join_command correlate_command train_files
+    train_command export_command notebook api show show_blocks cli __main__
     """.split()  # noqa: SIM905
 
 

@@ -92,7 +92,7 @@ def test_every_process_has_its_share_of_the_threads(monkeypatch) -> None:
 def prepared(tmp_path: Path, tiny_data: Path, tiny_base: Path, tiny_space: Path) -> setting.Setting:
     """A setting of the tiny detector with a folder of its own."""
     file = write_recipe(
-        tmp_path / "r.yaml", data=tiny_data, base=tiny_base, space=tiny_space, trials=40, name="some",
+        tmp_path / "r.yaml", data=tiny_data, base=tiny_base, space=tiny_space, trials=40, name="some", slots="auto",
         output=tmp_path / "runs",
     )  # fmt: skip
     found = setting.prepare(recipe.read(file, {}))
@@ -298,10 +298,10 @@ def test_milliseconds_under_load_are_told_by_the_ratio(prepared: setting.Setting
     assert objective.alone_ms(prepared, None) is None
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.5, "two", True, "", 10_000, [2]])
+@pytest.mark.parametrize("value", [-1, 2.5, "two", True, "", 10_000, [2]])
 def test_a_number_of_workers_that_is_none_is_refused(value: Any) -> None:
     with pytest.raises(
-        recipe.RecipeError, match="--workers: expected auto or a number of processes from 1 to 256, got"
+        recipe.RecipeError, match="--workers: expected auto, a number of processes from 1 to 256, or 0 to train"
     ):
         recipe.read(None, {"slots": value})
 
@@ -337,5 +337,7 @@ def test_a_worker_gets_the_recipe_and_the_device_in_plain_json(prepared: setting
     assert again.train["device"] == "cpu"
     assert again.identity() == prepared.recipe.identity()
     assert (told["workers"], told["index"]) == (2, 1)
-    fake = SimpleNamespace(device=torch.device("cuda", 3), recipe=prepared.recipe, base_cost=prepared.base_cost)
-    assert workers.job(fake, 2, 0)["recipe"]["train"]["device"] == "3"  # type: ignore[arg-type]
+    fake = SimpleNamespace(cards=("2", "3"), recipe=prepared.recipe, base_cost=prepared.base_cost)
+    jobs = [workers.job(fake, 4, index) for index in range(4)]  # type: ignore[arg-type]
+    assert [job["recipe"]["train"]["device"] for job in jobs] == ["2", "3", "2", "3"], "spread over the cards"
+    assert {job["workers"] for job in jobs} == {2}, "on each card"
