@@ -18,7 +18,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from nas.shield import SHIELD
@@ -26,7 +26,8 @@ from nas.shield import SHIELD
 HEARTBEAT, GRACE = 15, 90  # seconds between two signs of life, and without one until a process is held for dead
 PATIENCE, BRIEF = 600.0, 30.0  # seconds to go on asking: a server that is away, a file that cannot be written
 PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)  # seconds between the first calls; the last one from then on
-PASSING = (OperationalError, InterfaceError, PoolTimeoutError)
+# The third: where reading all trials fails with the first, Optuna asks again inside the session that was lost by it.
+PASSING = (OperationalError, InterfaceError, PendingRollbackError, PoolTimeoutError)
 RETRIED = (
     "create_new_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name",
     "get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs",

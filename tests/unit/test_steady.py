@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
@@ -47,6 +48,21 @@ def test_a_call_is_made_again_until_the_database_is_back(storage: Any) -> None:
     assert storage.insist(call) == "found"
     assert len(storage.said) == 2
     assert "does not answer (connection refused)" in storage.said[0] and "is back" in storage.said[1]
+
+
+def test_a_connection_that_breaks_while_trials_are_read_is_opened_anew(storage: Any) -> None:
+    study = study_of(storage)
+    study.ask()
+    broken = []
+
+    @sqlalchemy.event.listens_for(storage.engine, "before_cursor_execute")
+    def breaks(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM trials" in statement and not broken:
+            broken.append(statement)
+            connection.invalidate()
+            raise OperationalError(statement, {}, Exception("the server closed the connection"))
+
+    assert len(study.get_trials()) == 1 and broken
 
 
 def test_after_its_patience_it_gives_up(storage: Any) -> None:
