@@ -32,6 +32,10 @@ class Child:
         threads: Its OMP_NUM_THREADS; None leaves what is there.
         log: Where its other output goes; None for nowhere.
         arguments: What stands behind the module.
+        silence: Seconds without a word after which it is killed; None for never.
+
+    Attributes:
+        silent: It was killed for that.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Child:
         threads: int | None,
         log: Path | None = None,
         arguments: Sequence[str] = (),
+        silence: float | None = None,
     ) -> None:
         path = os.pathsep.join(dict.fromkeys(p or os.getcwd() for p in sys.path))
         env = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
@@ -56,15 +61,35 @@ class Child:
                 encoding="utf-8",
                 start_new_session=True,  # Ctrl-C in a terminal reaches the parent alone, which passes it on
             )
-        self.heard: queue.Queue[Message | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._attend(silence)
         self.tell(job)
+
+    def _attend(self, silence: float | None) -> None:
+        self.heard: queue.Queue[Message | None] = queue.Queue()
+        self.quiet, self.silent = 0.0, False
+        threading.Thread(target=self._listen, daemon=True).start()
+        if silence is not None:
+            threading.Thread(target=self._watch, args=(silence,), daemon=True).start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            self.quiet = 0.0
             self.heard.put(json.loads(line))
         self.heard.put(None)
+
+    def _watch(self, silence: float) -> None:
+        """Kill it when it is silent, in a thread: who started it may wait for a storage that the silent one holds.
+
+        Seconds are counted in steps of this thread, none of which passes while this process is stopped itself.
+        """
+        step = min(1.0, silence / 4)
+        while self.running:
+            time.sleep(step)
+            self.quiet += step
+            if self.quiet > silence and self.running:
+                self.silent = True
+                self.process.kill()
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Send it a message; one that has died hears nothing."""

@@ -14,7 +14,7 @@ from nas.children import Child, Message, stop
 
 DONE, STOPPED = 0, 1  # exit statuses of one that ended of itself, and is not started again
 AGAIN, INTERRUPTED = 75, 130  # of one that could not go on, and closed its trial; a new process may
-SILENCE = 120.0  # seconds without a word (there is one every ALIVE) until it is held for stopped
+SILENCE = 120.0  # seconds without a word (there is one every ALIVE) until it is held for stopped, and killed
 ALIVE = 5.0  # seconds between words of a worker that has nothing to say
 MOST_ENDS = 5  # of a worker's processes in a row without a finished trial between
 GAP = 5.0  # seconds between two looks from which on this process itself was stopped, or waited for its storage
@@ -28,7 +28,6 @@ class Seat:
         index: From 0.
         child: The process of now; None while it waits for its next one.
         trial: The trial that it trains, since ``since``.
-        heard: When it last said anything.
         ends: Of its processes since the last trial that one finished.
         again: When the next process may start.
         over: It ended of itself, or has ended too often.
@@ -39,7 +38,6 @@ class Seat:
     child: Child | None = None
     trial: int | None = None
     since: float = 0.0
-    heard: float = 0.0
     ends: int = 0
     again: float = 0.0
     over: bool = False
@@ -57,14 +55,12 @@ class Crew:
         bury: Closes the trial of a process that is no more: its id, how it ended, and the trial's error if it is to
             have one and not be tried again.
         limit: Seconds that a trial may take by now; None without a limit.
-        silence: Seconds without a word.
     """
 
     start: Callable[[int], Child]
     say: Callable[[str], None]
     bury: Callable[[int, str, str | None], None]
     limit: Callable[[], float | None]
-    silence: float
     seats: list[Seat] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
@@ -87,7 +83,7 @@ class Crew:
         return [seat.child for seat in self.seats if seat.child is not None]
 
     def look(self) -> None:
-        """Hear them, end those that hang, and start again what has ended."""
+        """Hear them, end those that take too long, and start again what has ended."""
         now, gap = time.monotonic(), time.monotonic() - self.looked
         for seat in self.seats:
             if seat.over:
@@ -97,14 +93,14 @@ class Crew:
                     self._fill(seat)
                 continue
             if gap > GAP:  # what they said meanwhile is not read yet
-                seat.heard, seat.since = now, seat.since + gap
+                seat.since += gap
             ended = not seat.child.running
             for message in _messages(seat.child, ended):
                 self._hear(seat, message)
             if ended:
                 self._ended(seat, seat.child)
             else:
-                self._end_what_hangs(seat, seat.child, now)
+                self._end_what_takes_too_long(seat, seat.child, now)
         self.looked = time.monotonic()
 
     def stop(self) -> None:
@@ -112,12 +108,11 @@ class Crew:
         stop(self.children)
 
     def _fill(self, seat: Seat) -> None:
-        seat.child, seat.trial, seat.heard = self.start(seat.index), None, time.monotonic()
+        seat.child, seat.trial = self.start(seat.index), None
 
     def _hear(self, seat: Seat, message: Message) -> None:
-        seat.heard = time.monotonic()
         if "began" in message:
-            seat.trial, seat.since = int(message["began"]), seat.heard
+            seat.trial, seat.since = int(message["began"]), time.monotonic()
         if "ended" in message:
             seat.trial, seat.ends = None, 0
         if (text := message.get("said")) and text not in self.told:
@@ -126,37 +121,36 @@ class Crew:
         seat.refused = bool(message.get("refused", seat.refused))
         seat.reason = message.get("stopped") or message.get("failed") or seat.reason
 
-    def _end_what_hangs(self, seat: Seat, child: Child, now: float) -> None:
+    def _end_what_takes_too_long(self, seat: Seat, child: Child, now: float) -> None:
         limit = self.limit() if seat.trial is not None else None
-        if limit is not None and now - seat.since > limit:
-            error = f"took longer than {limit:.0f} s, the limit of a trial"
-            self.say(f"worker {seat.index + 1} was ended: trial {seat.trial} {error}")
-            self._kill(seat, child, "", error)
-        elif now - seat.heard > self.silence:
-            how = f"gave no sign of life for {self.silence:.0f} s"
-            self.say(f"worker {seat.index + 1} was ended: it {how}; its placement is tried again")
-            self._kill(seat, child, how, None)
-
-    def _kill(self, seat: Seat, child: Child, how: str, error: str | None) -> None:
+        if limit is None or now - seat.since <= limit:
+            return
+        seat.reason = f"took longer than {limit:.0f} s, the limit of a trial"
+        self.say(f"worker {seat.index + 1} was ended: trial {seat.trial} {seat.reason}")
         child.process.kill()
-        child.process.wait()
-        self.bury(child.pid, how, error)
-        seat.reason = error or how
-        self._again(seat, 0 if error else 1)
+        stop([child])
+        self.bury(child.pid, "", seat.reason)
+        self._again(seat, 0)
 
     def _ended(self, seat: Seat, child: Child) -> None:
         code = child.process.returncode
         stop([child])
         died = code not in (DONE, STOPPED, AGAIN, INTERRUPTED)
-        if died:
-            seat.reason = f"worker {seat.index + 1} died ({child.how})"
-            self.say(f"{seat.reason}; its placement is tried again")
+        how = f"gave no sign of life for {SILENCE:.0f} s" if child.silent else child.how
+        where = "" if seat.trial is None else f" in trial {seat.trial}"
+        again = "; its placement is tried again" if where else ""
+        if child.silent:
+            seat.reason = f"worker {seat.index + 1} was ended{where}: it {how}"
+            self.say(seat.reason + again)
+        elif died:
+            seat.reason = f"worker {seat.index + 1} died{where} ({child.how})"
+            self.say(seat.reason + again)
         elif code not in (DONE, STOPPED):
             seat.reason = f"worker {seat.index + 1} ended: {seat.reason or child.how}"
             self.say(seat.reason)
-        self.bury(child.pid, child.how if died else "", None)
+        self.bury(child.pid, how if died else "", None)
         if code in (DONE, STOPPED) or seat.refused:
-            self._over(seat, "" if code == DONE else seat.reason or child.how)
+            self._over(seat, "" if code == DONE else seat.reason or how)
         else:
             self._again(seat, 1)
 

@@ -42,7 +42,8 @@ def find(which: str, storage: str | None = None, output: str = "runs") -> tuple[
         if not os.path.isfile(database):
             there = sorted(p.parent.name for p in Path(output).glob("*/study.db"))
             raise RecipeError(
-                f"study {which!r} not found in {output}/; there are: {', '.join(there) or 'none'}{near(which, there)}"
+                f"study {which!r} not found in {Path(output).resolve()}/; there are: {', '.join(there) or 'none'}"
+                f"{near(which, there)}. Where it lies elsewhere: its folder's path, --output, or --storage"
             )
         storage = f"sqlite:///{database.resolve()}"
     refuse_to_make(storage)

@@ -72,11 +72,12 @@ def together(
     display.workers = count
     seen = {t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()}
     crew = Crew(
-        start=lambda index: Child(MODULE, job(setting, count, index), slots.share(count), setting.log),
+        start=lambda index: Child(
+            MODULE, job(setting, count, index), slots.share(count), setting.log, silence=crews.SILENCE
+        ),
         say=display.say,
         bury=lambda pid, how, error: studies.bury(study, setting, pid, how, error),
         limit=lambda: limit_of(study, setting),
-        silence=crews.SILENCE,
     )
     with turn.interruptible():
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import sys
 import threading
@@ -28,12 +27,14 @@ class ForkProcess:
 
     def __init__(self, pid: int, stdin: Any, stdout: Any) -> None:
         self.pid, self.stdin, self.stdout, self.returncode = pid, stdin, stdout, None
+        self.asking = threading.Lock()
 
     def poll(self) -> int | None:
         """Its exit status, once it has one."""
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        with self.asking:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def wait(self) -> int | None:
@@ -60,8 +61,9 @@ class ForkChild(children.Child):
     """A worker as a fork of this process."""
 
     def __init__(
-        self, module: str, job: Any, threads: int | None, log: Path | None = None, arguments: Any = ()
-    ) -> None:
+        self, module: str, job: Any, threads: int | None, log: Path | None = None, arguments: Any = (),
+        silence: float | None = None,
+    ) -> None:  # fmt: skip
         there, here = os.pipe()
         back, away = os.pipe()
         os.set_inheritable(there, True)
@@ -72,8 +74,7 @@ class ForkChild(children.Child):
         os.close(away)
         PIPES.update((here, back))
         self.process = ForkProcess(pid, os.fdopen(here, "w"), os.fdopen(back))  # type: ignore[assignment]
-        self.heard = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._attend(silence)
         self.tell(job)
 
 

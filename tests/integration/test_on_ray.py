@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
-from conftest import make_dataset, write_recipe
+from conftest import TINY_SPACE, make_dataset, write_recipe
 from integration_support import ids, start, wait_for
 from optuna.trial import TrialState
 from postgres_support import PASSWORD, Postgres, running
@@ -55,11 +55,13 @@ def cluster() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.slow
 def test_a_search_outlives_a_node(
-    cluster: subprocess.Popen[str], postgres: Postgres, tmp_path: Path, tiny_base: Path, tiny_space: Path
+    cluster: subprocess.Popen[str], postgres: Postgres, tmp_path: Path, tiny_base: Path
 ) -> None:
-    total, address = 14, cluster.stdout.readline().strip()  # type: ignore[union-attr]
+    total, address = 20, cluster.stdout.readline().strip()  # type: ignore[union-attr]
+    space = tmp_path / "wide.yaml"
+    space.write_text(TINY_SPACE.replace("max_blocks: 2", "max_blocks: 3"))  # 27 placements
     recipe = write_recipe(
-        tmp_path / "r.yaml", data=make_dataset(tmp_path / "data"), base=tiny_base, space=tiny_space, trials=total,
+        tmp_path / "r.yaml", data=make_dataset(tmp_path / "data"), base=tiny_base, space=space, trials=total,
         name="rays", slots=2, storage=postgres.url, output=tmp_path / "runs", epochs=4, rungs=2,
     )  # fmt: skip
     process = start("search", "--recipe", recipe, "--ray", address, cwd=tmp_path)

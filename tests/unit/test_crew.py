@@ -15,6 +15,8 @@ from nas.crew import AGAIN, DONE, INTERRUPTED, MOST_ENDS, STOPPED, Crew
 class Fake:
     """A worker whose end and words a test decides."""
 
+    silent = False
+
     def __init__(self, pid: int) -> None:
         self.pid, self.words = pid, queue.Queue[dict[str, Any]]()
         self.process = SimpleNamespace(
@@ -63,9 +65,7 @@ class Watched:
         self.started: list[Fake] = []
         self.said: list[str] = []
         self.buried: list[tuple[int, str, str | None]] = []
-        self.crew = Crew(
-            self.start, self.said.append, lambda *how: self.buried.append(how), lambda: limit, silence=60.0
-        )  # type: ignore[arg-type]
+        self.crew = Crew(self.start, self.said.append, lambda *how: self.buried.append(how), lambda: limit)  # type: ignore[arg-type]
         self.crew.looked = 0.0
         self.crew.seat(count)
 
@@ -80,10 +80,10 @@ class Watched:
 
 def test_one_that_dies_is_replaced_and_its_trial_closed(clock: Clock) -> None:
     w = Watched()
-    w.last.end(-9)
+    w.last.end(-9, began=7)
     w.crew.look()
     assert w.buried == [(100, "killed by SIGKILL", None)]
-    assert "worker 1 died (killed by SIGKILL); its placement is tried again" in w.said
+    assert w.said == ["worker 1 died in trial 7 (killed by SIGKILL); its placement is tried again"]
     w.crew.look()
     assert len(w.started) == 2 and w.crew.at_work
 
@@ -152,10 +152,12 @@ def test_one_that_takes_too_long_is_ended_and_its_trial_has_failed(clock: Clock)
 
 def test_one_that_says_nothing_is_ended_and_its_trial_tried_again(clock: Clock) -> None:
     w = Watched()
-    for _ in range(21):
-        clock.now += 3.0
-        w.crew.look()
-    assert w.buried == [(100, "gave no sign of life for 60 s", None)]
+    w.last.silent = True
+    w.last.end(-9)
+    w.crew.look()
+    assert w.buried == [(100, f"gave no sign of life for {crew.SILENCE:.0f} s", None)]
+    w.crew.look()
+    assert len(w.started) == 2
 
 
 def test_a_supervisor_that_was_stopped_itself_holds_nobody_for_dead(clock: Clock) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -213,6 +215,24 @@ def test_stop_ends_a_child_that_will_not(tmp_path: Path, monkeypatch) -> None:
     children.stop([child], patience=0.5)
     assert not child.running
     assert child.how == "killed by SIGKILL"
+
+
+def test_a_child_that_falls_silent_is_killed_whatever_its_parent_waits_for(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "speaking.py").write_text(
+        "import time\nfrom nas.children import Parent\np = Parent()\n"
+        "while True:\n    p.tell(alive=True)\n    time.sleep(0.1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    child = children.Child("speaking", {}, 1, silence=60.0)
+    assert child.hear(60) == {"alive": True}
+    watch = threading.Thread(target=child._watch, args=(2.0,))
+    watch.start()
+    watch.join(4.0)
+    assert child.running and not child.silent
+    os.kill(child.pid, signal.SIGSTOP)
+    watch.join(30.0)
+    assert child.silent and child.process.wait() == -signal.SIGKILL
+    children.stop([child])
 
 
 def opened(found: setting.Setting) -> optuna.Study:
