@@ -72,9 +72,10 @@ def test_the_death_of_its_holder_frees_it(storage: SteadyStorage, postgres: Post
 
 def test_who_waits_can_be_interrupted(storage: SteadyStorage) -> None:
     with DatabaseLock(storage, "busy"):
-        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
         started, second = time.monotonic(), DatabaseLock(storage, "busy")
+        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with turn.interruptible(), pytest.raises(KeyboardInterrupt):
+            timer.start()  # inside: outside of it this very process would end
             second.acquire()
         assert time.monotonic() - started < 5 and not second.held
 

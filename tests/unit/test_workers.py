@@ -190,7 +190,7 @@ def test_a_child_hears_answers_and_ends_with_its_parent(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\nfrom nas.children import Child\n"
         "c = Child('echoing', {'a': 1}, 1, Path(sys.argv[1]) / 'log')\n"
-        "print(c.hear(60)); c.tell({'b': 'ü'}); print(c.hear(60), c.pid)\n"
+        "print(c.hear(60), flush=True); c.tell({'b': 'ü'}); print(c.hear(60), c.pid, flush=True)\n"
         "import os; os._exit(0)\n"
     )
     first, second = run_python(code, tmp_path).splitlines()
