@@ -24,6 +24,7 @@ def told(found: Any) -> str:
     return "".join(found.said[-20:])
 
 
+@pytest.mark.slow  # a minute; CI has 15
 def test_thirty_trainings_need_no_more_handles_threads_or_files_than_ten(long_run: ModuleType, tmp_path: Path) -> None:
     found = long_run.search(tmp_path, 15, warm=0, between=5)  # each placement is trained in two legs
     assert found.status == 0, told(found)
