@@ -94,7 +94,9 @@ def check_storage(storage: BaseStorage, url: str, name: str | None = None) -> No
         if name is None or name not in optuna.get_all_study_names(storage):
             return
         study = optuna.load_study(study_name=name, storage=storage)
-        foreign = "identity" not in study.user_attrs and bool(study.user_attrs or study.get_trials(deepcopy=False))
+        trials = study.get_trials(deepcopy=False)  # before the attributes: another search may be making it just now
+        attributes = study.user_attrs
+        foreign = "identity" not in attributes and bool(attributes or trials)
     except (SQLAlchemyError, optuna.exceptions.OptunaError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise RecipeError(hide_password(f"storage {url}: cannot be used: {reason}", url)) from e

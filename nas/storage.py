@@ -47,11 +47,18 @@ def open_storage(url: str, say: Say | None = None, wait: bool = False) -> BaseSt
             if wait and isinstance(e, OperationalError) and time.monotonic() - started < PATIENCE:
                 time.sleep(1.0)
                 continue
-            if isinstance(e, IntegrityError | ProgrammingError) and time.monotonic() - started < TABLES:
-                time.sleep(0.5)  # another process makes the tables at this very moment
+            if being_made(e) and time.monotonic() - started < TABLES:
+                time.sleep(0.5)
                 continue
             reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise RecipeError(hide_password(f"storage {url}: cannot be used: {reason}", url)) from e
+
+
+def being_made(e: Exception) -> bool:
+    """Whether another process makes a new database's tables at this very moment."""
+    if isinstance(e, OperationalError):  # SQLite's word for it
+        return "already exists" in str(e)
+    return isinstance(e, IntegrityError | ProgrammingError)
 
 
 def options(url: str) -> dict[str, Any]:

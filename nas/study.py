@@ -60,31 +60,30 @@ def open_study(setting: Setting, storage: BaseStorage) -> optuna.Study:
     assert name is not None
     chosen = setting.recipe.metrics()
     chosen[0] = (setting.task.metric, chosen[0][1])
-    exists = name in optuna.get_all_study_names(storage)
-    if exists:
-        study = optuna.load_study(study_name=name, storage=storage)
-        refuse_another_recipe(study, setting)
-    else:
+    with study_lock.of(storage, name, setting.folder):  # two searches may be started at once
         study = optuna.create_study(
-            study_name=name, storage=storage, directions=[StudyDirection[d.upper()] for _, d in chosen]
+            study_name=name,
+            storage=storage,
+            directions=[StudyDirection[d.upper()] for _, d in chosen],
+            load_if_exists=True,
         )
-    study.sampler = make_sampler(study, setting)
-    if "ready" not in study.user_attrs:
-        study.set_metric_names([n for n, _ in chosen])
-        facts = {
-            "identity": setting.identity,
-            "recipe": setting.recipe.model_dump(mode="json", exclude={"storage"}),
-            "base_yaml": setting.yaml,
-            "base": {"cost": setting.base_cost.to_json(), "weights": setting.identity["weights"]},
-            "folder": str(setting.folder),
-            "contents": contents(setting),
-            "classes": len(setting.dataset.names),
-        }
-        for key, value in facts.items():
-            study.set_user_attr(key, value)
-        enqueue(study, setting)
-        study.set_user_attr("ready", True)
-    with lock_of(study, setting):
+        refuse_another_recipe(study, setting)
+        study.sampler = make_sampler(study, setting)
+        if "ready" not in study.user_attrs:
+            study.set_metric_names([n for n, _ in chosen])
+            facts = {
+                "identity": setting.identity,
+                "recipe": setting.recipe.model_dump(mode="json", exclude={"storage"}),
+                "base_yaml": setting.yaml,
+                "base": {"cost": setting.base_cost.to_json(), "weights": setting.identity["weights"]},
+                "folder": str(setting.folder),
+                "contents": contents(setting),
+                "classes": len(setting.dataset.names),
+            }
+            for key, value in facts.items():
+                study.set_user_attr(key, value)
+            enqueue(study, setting)
+            study.set_user_attr("ready", True)
         revive(study, setting)
     return study
 
@@ -162,7 +161,7 @@ def refuse_another_recipe(study: optuna.Study, setting: Setting) -> None:
     """
     theirs, ours = study.user_attrs.get("identity"), setting.identity
     if theirs is None:
-        return  # created a moment ago by another process, or interrupted before its first line
+        return  # new, or its search was interrupted before the first line
     ours = json.loads(json.dumps(ours))
     lines = list(differences(theirs, ours))
     if lines:

@@ -178,12 +178,13 @@ def two_searches(place: Place, name: str) -> Verdict:
     search = place.search(name)
     started, both = time.monotonic(), [search.start(), search.start()]
     seen = a_moment(place, search)
-    if place.draw.random() < 0.5:
+    if killed := place.draw.random() < 0.5:
         with contextlib.suppress(psutil.Error):
             both[0].send_signal(place.draw.choice([signal.SIGKILL, signal.SIGTERM]))
-    wait(both[0], 60)
-    starts = 2 + search.finish(both[1])
-    return judge("two searches on one study", search, seen, started, starts, whole=True)
+    first, second = (wait(process, 60) for process in both)
+    if second != 0 or (first != 0 and not killed):
+        raise AssertionError(f"two searches ended with {first} and {second}: {search.said()}")
+    return judge("two searches on one study", search, seen, started, 2, whole=True)
 
 
 def database(how: str) -> Callable[[Place, str], Verdict]:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from faults import instant
 from faults.forked import ForkChild, run
-from nas import announce, crew, recipe, setting, steady, storage, turn, warm, workers
+from nas import announce, crew, preflight, recipe, setting, steady, storage, turn, warm, workers
 from nas import study as studies
 from nas.display import Display
 from nas.setting import Setting
@@ -101,7 +101,9 @@ class Search:
         say = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
         with turn.interruptible():
             try:
-                study = studies.open_study(prepared, storage.open_storage(self.url, say))
+                opened = storage.open_storage(self.url, say)
+                preflight.check_storage(opened, self.url, self.name)
+                study = studies.open_study(prepared, opened)
                 study.set_user_attr("asked", self.trials)
                 with Display(study, prepared, console) as display:
                     workers.run(study, prepared, self.world.base, display)
@@ -144,8 +146,12 @@ class Search:
                 return starts
             process = None
             time.sleep(0.3)
+        raise AssertionError(f"{self.name} did not end: {self.said()}")
+
+    def said(self) -> str:
+        """The end of what its supervisors wrote."""
         told = self.folder.parent / f"{self.name}.supervisor"
-        raise AssertionError(f"{self.name} did not end: {told.read_text()[-3000:] if told.exists() else ''}")
+        return told.read_text()[-3000:] if told.exists() else ""
 
 
 def make(home: Path, real: bool = False) -> World:
