@@ -25,7 +25,7 @@ if [ ! -f "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
   echo "run.sh: preparing .venv (once; PyTorch is a large download, some minutes)" >&2
   if command -v uv >/dev/null 2>&1; then
     [ -x .venv/bin/python ] || uv venv --quiet --python "${PYTHON:->=3.11,<3.13}" .venv >&2
-    VIRTUAL_ENV=$root/.venv uv pip install --quiet --editable '.[test]' >&2
+    VIRTUAL_ENV=$root/.venv uv pip install --quiet --compile-bytecode --editable '.[test]' >&2
   else
     [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' >&2

@@ -47,6 +47,7 @@ def test_it_is_stored_without_outputs_and_names_no_machine() -> None:
     assert not re.findall(r"(?<![\w.~])/(?:home|root|tmp|work|Users|mnt)\b", NOTEBOOK.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_it_ends_with_a_model_that_onnxruntime_runs(executed: tuple[Path, Any, dict[str, Any]]) -> None:
     folder, _, found = executed
     for name in ("runs/notebook/trials.csv", "runs/notebook/pareto.html", "runs/notebook/recipe.yaml"):
@@ -59,6 +60,7 @@ def test_it_ends_with_a_model_that_onnxruntime_runs(executed: tuple[Path, Any, d
         assert one == pytest.approx(other, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_its_figures_are_those_of_a_trained_detector(executed: tuple[Path, Any, dict[str, Any]]) -> None:
     found = executed[2]
     assert math.isfinite(found["map"]) and 0.3 < found["map"] <= 1
@@ -66,6 +68,7 @@ def test_its_figures_are_those_of_a_trained_detector(executed: tuple[Path, Any, 
     assert found["pictures"] == 4
 
 
+@pytest.mark.slow
 def test_its_pictures_are_there_and_its_progress_is_short(executed: tuple[Path, Any, dict[str, Any]]) -> None:
     outputs = {cell["id"]: cell["outputs"] for cell in executed[1].cells if cell["cell_type"] == "code"}
     kinds = [kind for cell in outputs.values() for o in cell for kind in o.get("data", {})]

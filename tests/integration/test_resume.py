@@ -55,7 +55,9 @@ def test_a_repeated_placement_is_not_trained_and_not_counted(copied: Searched, c
     assert len(ids(copied.study)) == len(set(ids(copied.study))) == TRIALS + 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL], ids=lambda s: s.name
+)
 def test_after_an_interrupt_the_same_command_goes_on(
     how: signal.Signals, tmp_path: Path, tiny_data: Path, tiny_base: Path, tiny_space: Path, cli
 ) -> None:

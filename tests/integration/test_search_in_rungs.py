@@ -59,7 +59,9 @@ def test_the_promising_go_on(
     assert {row["state"] for row in rows} >= {"complete", "paused"} and {row["rung"] for row in rows} == {"1", "2"}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=lambda s: s.name
+)
 def test_a_search_killed_between_rungs_trains_none_of_them_twice(
     how: signal.Signals, tmp_path: Path, tiny_data: Path, tiny_base: Path, tiny_space: Path, cli
 ) -> None:

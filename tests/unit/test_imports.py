@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def imports(file: Path, package: str, inner: bool = True) -> set[str]:
     return found
 
 
+@cache
 def edges(inner: bool) -> dict[str, set[str]]:
     """Module of nas -> modules of nas that it imports."""
     files = {f.stem: [f] for f in (REPO / "nas").glob("*.py")}
