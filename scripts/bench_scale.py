@@ -119,9 +119,9 @@ def plot(table: pd.DataFrame, title: str, file: Path) -> None:
     for axis, names in zip(axes, (("propose", "wait"), ("think", "decide", "tell")), strict=True):
         for k, name in enumerate(names):
             axis.plot(table.trial, table[f"{name}_median"], color=f"C{k}", label=f"{name}, median")
-            axis.plot(table.trial, table[f"{name}_p95"], color=f"C{k}", ls="--", label=f"{name}, 95th percentile")
+            axis.plot(table.trial, table[f"{name}_p95"], color=f"C{k}", ls="--", label=f"{name}, 95th")
         axis.set(xlabel="trials in the study", ylabel="seconds", ylim=(0, None))
-        axis.legend()
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=len(names), fontsize="small")
     figure.suptitle(title)
     figure.savefig(file, dpi=120)
 
