@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ import pytest
 from conftest import run_python
 from postgres_support import Postgres, running
 
-from nas import study_lock, turn
+from nas import study_lock
 from nas.locks import FileLock
 from nas.steady import SteadyStorage
 from nas.study_lock import DatabaseLock, LockLost
@@ -70,14 +68,25 @@ def test_the_death_of_its_holder_frees_it(storage: SteadyStorage, postgres: Post
         assert lock.held  # type: ignore[attr-defined]
 
 
-def test_who_waits_can_be_interrupted(storage: SteadyStorage) -> None:
+def test_who_waits_can_be_interrupted(storage: SteadyStorage, postgres: Postgres) -> None:
     with DatabaseLock(storage, "busy"):
-        started, second = time.monotonic(), DatabaseLock(storage, "busy")
-        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        with turn.interruptible(), pytest.raises(KeyboardInterrupt):
-            timer.start()  # inside: outside of it this very process would end
-            second.acquire()
-        assert time.monotonic() - started < 5 and not second.held
+        took = run_python(  # a process of its own: a signal that went astray would end this one
+            "import os, signal, sys, threading, time\n"
+            "from nas import turn\n"
+            "from nas.steady import SteadyStorage\n"
+            "from nas.study_lock import DatabaseLock\n"
+            "waits = DatabaseLock(SteadyStorage(sys.argv[1]), 'busy')\n"
+            "started = time.monotonic()\n"
+            "with turn.interruptible() as came:\n"
+            "    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
+            "    try:\n"
+            "        waits.acquire()\n"
+            "    except KeyboardInterrupt:\n"
+            "        print(time.monotonic() - started, len(came), waits.held)\n",
+            postgres.url,
+        )
+    seconds, signals, held = took.split()
+    assert 0.5 <= float(seconds) < 5 and (signals, held) == ("1", "False")
 
 
 def test_its_loss_is_noticed(storage: SteadyStorage, postgres: Postgres) -> None:
