@@ -50,8 +50,8 @@ def test_a_machine_joins_and_goes_on_with_what_the_other_began(
     shutil.copytree(tmp_path / "one" / "data", tmp_path / "two" / "copy")
     recipe = write_recipe(
         tmp_path / "r.yaml", data=data, base=tiny_base, space=tiny_space, trials=TOTAL, name="far", slots=1,
-        warm_epochs=1, epochs=3, rungs=2, storage=postgres.url, artifacts=tmp_path / "shared",
-    )  # fmt: skip
+        warm_epochs=1, epochs=90, rungs=2, storage=postgres.url, artifacts=tmp_path / "shared",
+    )  # fmt: skip  # so many epochs that the signal comes before a second rung is done, on a busy machine too
     (tmp_path / "shared").mkdir()
     first = machine(tmp_path / "one", "search", "--recipe", recipe)
     lines = wait_for(first, f"[4/{TOTAL}]")
