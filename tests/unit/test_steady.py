@@ -17,7 +17,6 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from nas import steady
 from nas.steady import SteadyStorage
-from tests.conftest import REPO
 
 
 def away(*_: Any) -> Any:
@@ -126,6 +125,7 @@ def test_a_heartbeat_that_is_not_taken_stops_nothing(storage: Any, monkeypatch: 
     storage.record_heartbeat(1)
 
 
+REPO = Path(__file__).resolve().parents[2]
 INTERRUPTED = """
 import os, signal
 from nas import shield, turn
